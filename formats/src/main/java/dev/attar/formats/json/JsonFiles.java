@@ -1,0 +1,165 @@
+package dev.attar.formats.json;
+
+import com.fasterxml.jackson.core.JsonFactory;
+import com.fasterxml.jackson.core.JsonParser;
+import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.core.StreamReadConstraints;
+import com.fasterxml.jackson.core.StreamReadFeature;
+import com.fasterxml.jackson.databind.DeserializationFeature;
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.json.JsonMapper;
+import com.fasterxml.jackson.databind.node.MissingNode;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import dev.attar.formats.FormatException;
+import java.io.ByteArrayInputStream;
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.InputStreamReader;
+import java.io.Reader;
+import java.nio.charset.CharacterCodingException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Optional;
+
+/** Reads JSON files that nobody vouches for: size, nesting and lengths are bounded, and every error is one line that names the file. */
+public final class JsonFiles {
+
+  /** Files beyond this many bytes are refused. The largest tokenizers in use take some 35 MB. */
+  public static final long MAX_BYTES = 512L << 20;
+
+  private static final StreamReadConstraints CONSTRAINTS = StreamReadConstraints.builder()
+    .maxNestingDepth(200)
+    .maxDocumentLength(MAX_BYTES)
+    .maxStringLength(64 << 20)
+    .maxNameLength(1 << 20)
+    .maxNumberLength(1000)
+    .build();
+
+  // Names are vocabulary entries more often than not: neither interned nor kept in a symbol table.
+  private static final JsonMapper MAPPER = JsonMapper.builder(
+    JsonFactory.builder()
+      .streamReadConstraints(CONSTRAINTS)
+      .disable(JsonFactory.Feature.INTERN_FIELD_NAMES)
+      .disable(JsonFactory.Feature.CANONICALIZE_FIELD_NAMES)
+      .build()
+  ).build();
+
+  private static final JsonMapper STRICT = JsonMapper.builder(
+    JsonFactory.builder()
+      .streamReadConstraints(CONSTRAINTS)
+      .disable(JsonFactory.Feature.INTERN_FIELD_NAMES)
+      .disable(JsonFactory.Feature.CANONICALIZE_FIELD_NAMES)
+      .enable(StreamReadFeature.STRICT_DUPLICATE_DETECTION)
+      .build()
+  )
+    .enable(DeserializationFeature.FAIL_ON_TRAILING_TOKENS)
+    .build();
+
+  private JsonFiles() {}
+
+  /** What a {@link #stream} call does with the parser. */
+  @FunctionalInterface
+  public interface Body {
+    /** Reads; the parser stands before the first token. */
+    void read(JsonParser parser) throws IOException;
+  }
+
+  /**
+   * Reads a file that holds one object.
+   *
+   * @throws FormatException if it is not well-formed or not an object
+   * @throws IOException if it cannot be read
+   */
+  public static ObjectNode object(Path file) throws IOException {
+    JsonNode[] node = new JsonNode[1];
+    stream(file, parser -> node[0] = tree(parser));
+    return requireObject(file, node[0]);
+  }
+
+  /** As {@link #object}, empty if there is no such file. */
+  public static Optional<ObjectNode> objectIfPresent(Path file) throws IOException {
+    return Files.isRegularFile(file) ? Optional.of(object(file)) : Optional.empty();
+  }
+
+  /** The value at the parser's next token, read whole; a missing node at the end of the input. */
+  public static JsonNode tree(JsonParser parser) throws IOException {
+    JsonNode node = MAPPER.readTree(parser);
+    return node == null ? MissingNode.getInstance() : node;
+  }
+
+  /**
+   * Reads an object out of a byte array; a key that occurs twice is an error.
+   *
+   * @param file the file that the bytes come from
+   * @param place where in it they lie
+   */
+  public static ObjectNode strictObject(Path file, String place, byte[] bytes) throws IOException {
+    try (Reader in = utf8(new ByteArrayInputStream(bytes))) {
+      return requireObject(file, STRICT.readTree(in));
+    } catch (JsonProcessingException e) {
+      throw new FormatException(file, place + ": " + reason(e));
+    } catch (CharacterCodingException _) {
+      throw new FormatException(file, place + ": not UTF-8");
+    }
+  }
+
+  /**
+   * Reads a large file token by token.
+   *
+   * @throws FormatException if it is not well-formed
+   */
+  public static void stream(Path file, Body body) throws IOException {
+    long size = Files.size(file);
+    if (size > MAX_BYTES) {
+      throw new FormatException(file, "size", size + " bytes", "at most " + MAX_BYTES);
+    }
+    try (InputStream in = Files.newInputStream(file)) {
+      stream(file, in, body);
+    }
+  }
+
+  /** As {@link #stream(Path, Body)}, from the file's bytes. */
+  public static void stream(Path file, InputStream bytes, Body body) throws IOException {
+    try (JsonParser parser = MAPPER.createParser(utf8(bytes))) {
+      body.read(parser);
+      if (parser.nextToken() != null) {
+        throw new FormatException(file, "not JSON: something follows the value");
+      }
+    } catch (JsonProcessingException e) {
+      throw new FormatException(file, reason(e));
+    } catch (CharacterCodingException _) {
+      throw new FormatException(file, "not JSON: not UTF-8");
+    }
+  }
+
+  /** Text in UTF-8; reading bytes that are not is an error, unlike with Jackson's own decoding. */
+  private static Reader utf8(InputStream bytes) {
+    return new InputStreamReader(bytes, StandardCharsets.UTF_8.newDecoder());
+  }
+
+  private static ObjectNode requireObject(Path file, JsonNode node) throws FormatException {
+    if (node instanceof ObjectNode object) {
+      return object;
+    }
+    throw new FormatException(
+      file,
+      "top level",
+      node == null || node.isMissingNode() ? "nothing" : kind(node),
+      "an object"
+    );
+  }
+
+  /** The kind of a JSON value, for messages: {@code number}, {@code array} and so on. */
+  public static String kind(JsonNode node) {
+    return node.getNodeType().name().toLowerCase(java.util.Locale.ROOT);
+  }
+
+  private static String reason(JsonProcessingException e) {
+    String where = e.getLocation() == null
+      ? ""
+      : " at line " + e.getLocation().getLineNr() + ", column " + e.getLocation().getColumnNr();
+    String message = e.getOriginalMessage().lines().findFirst().orElse("");
+    return "not JSON" + where + ": " + (message.length() > 200 ? message.substring(0, 200) + "…" : message);
+  }
+}

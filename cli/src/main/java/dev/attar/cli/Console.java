@@ -1,0 +1,11 @@
+package dev.attar.cli;
+
+import java.io.PrintStream;
+
+/**
+ * Where text goes.
+ *
+ * @param out standard output: results
+ * @param err standard error: errors, progress, and what is meant for people when the result is JSON
+ */
+record Console(PrintStream out, PrintStream err) {}

@@ -1,0 +1,203 @@
+package dev.attar.cli;
+
+import dev.attar.formats.TensorInfo;
+import dev.attar.quant.QuantizationPlan;
+import dev.attar.quant.TensorPlan;
+import java.io.IOException;
+import java.io.PrintStream;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+
+/** Tells what a plan will make of a model, or has made of it. */
+final class PlanReport {
+
+  private static final int NAMES_IN_WARNING = 3;
+
+  private final Console console;
+  private final boolean json;
+  private final boolean quiet;
+  private final List<String> addedWarnings = new ArrayList<>();
+  private final QuantizationPlan plan;
+  private final String type;
+  private final ModelSummary before;
+  private final ModelSummary after;
+
+  /**
+   * @param console where to tell it
+   * @param json whether the result is wanted as JSON
+   * @param quiet whether the text for people is unwanted
+   * @param plan the plan
+   * @param type the name of the file type
+   */
+  PlanReport(Console console, boolean json, boolean quiet, QuantizationPlan plan, String type) {
+    this.console = console;
+    this.json = json;
+    this.quiet = quiet;
+    this.plan = plan;
+    this.type = type;
+    this.before = ModelSummary.of(plan.tensors().stream().map(TensorPlan::source).toList());
+    this.after = ModelSummary.of(plan.infos());
+  }
+
+  /** Tells the plan: every tensor and the final size. */
+  void dryRun() throws IOException {
+    if (json) {
+      Json.print(console.out(), json(null, 0));
+    } else {
+      tensors().print(console.out());
+      console.out().println();
+      console
+        .out()
+        .println(
+          type +
+            " would take " +
+            Text.size(plan.fileBytes()) +
+            " (" +
+            plan.fileBytes() +
+            " bytes), " +
+            weight(after) +
+            " bits per weight; now " +
+            Text.size(before.bytes()) +
+            ", " +
+            weight(before)
+        );
+      console.out().println("  " + after.types());
+    }
+    warn();
+  }
+
+  /** Tells what was written. */
+  void written(Path out, double seconds) throws IOException {
+    if (!quiet) {
+      PrintStream people = json ? console.err() : console.out();
+      people.println(
+        Text.escape(out.toString()) +
+          ": " +
+          Text.size(plan.fileBytes()) +
+          ", " +
+          weight(after) +
+          " bits per weight (from " +
+          Text.size(before.bytes()) +
+          ", " +
+          weight(before) +
+          ") in " +
+          Text.seconds(seconds)
+      );
+      people.println("  " + after.types());
+    }
+    warn();
+    if (json) {
+      Json.print(console.out(), json(out, seconds));
+    }
+  }
+
+  private static String weight(ModelSummary summary) {
+    return Text.bitsPerWeight(summary.bytes(), summary.parameters());
+  }
+
+  private Table tensors() {
+    Table.Align left = Table.Align.LEFT;
+    Table table = new Table(left, left, left, left, Table.Align.RIGHT, left);
+    table.row("tensor", "shape", "from", "to", "bytes", "");
+    for (TensorPlan tensor : plan.tensors()) {
+      TensorInfo source = tensor.source();
+      String note = tensor.importance() && tensor.note().isEmpty() ? "with importance" : tensor.note();
+      table.row(
+        Text.escape(tensor.name()),
+        source.shapeText(),
+        source.type().toString(),
+        tensor.target().toString(),
+        Long.toString(tensor.bytesAfter()),
+        Text.escape(note)
+      );
+    }
+    return table;
+  }
+
+  private void warn() {
+    if (!quiet) {
+      for (String warning : warnings()) {
+        console.err().println("attar: warning: " + Text.escape(warning));
+      }
+    }
+  }
+
+  /** Warns of something beside what the plan itself shows. */
+  void addWarning(String warning) {
+    addedWarnings.add(warning);
+  }
+
+  private List<String> warnings() {
+    List<String> warnings = new ArrayList<>(addedWarnings);
+    List<String> noted = plan
+      .tensors()
+      .stream()
+      .filter(t -> !t.note().isEmpty())
+      .map(t -> t.name() + " is " + t.target() + " (" + t.note() + ")")
+      .toList();
+    if (!noted.isEmpty()) {
+      warnings.add(count(noted) + " another type than wanted: " + some(noted));
+    }
+    List<String> unweighted = plan.importance() == null
+      ? List.of()
+      : plan
+          .tensors()
+          .stream()
+          .filter(t -> !t.copies() && t.target().isQuantized() && !t.importance())
+          .map(TensorPlan::name)
+          .toList();
+    if (!unweighted.isEmpty()) {
+      warnings.add(count(unweighted) + " no importance in the matrix: " + some(unweighted));
+    }
+    return warnings;
+  }
+
+  private static String count(List<String> names) {
+    return names.size() == 1 ? "1 tensor has" : names.size() + " tensors have";
+  }
+
+  private static String some(List<String> names) {
+    int others = names.size() - NAMES_IN_WARNING;
+    return others <= 0
+      ? String.join(", ", names)
+      : String.join(", ", names.subList(0, NAMES_IN_WARNING)) + " and " + others + " more";
+  }
+
+  private Map<String, Object> json(Path out, double seconds) {
+    Map<String, Object> result = new LinkedHashMap<>();
+    result.put("model", plan.source().toString());
+    result.put("type", type);
+    if (out != null) {
+      result.put("output", out.toString());
+      result.put("seconds", seconds);
+    }
+    result.put("parameters", after.parameters());
+    result.put("bytes_before", before.bytes());
+    result.put("bits_per_weight_before", before.bitsPerWeight());
+    result.put("bytes", after.bytes());
+    result.put("bits_per_weight", after.bitsPerWeight());
+    result.put("file_bytes", plan.fileBytes());
+    Map<String, Object> types = new LinkedHashMap<>();
+    after.byType().forEach((tensorType, total) -> types.put(tensorType.toString(), total));
+    result.put("types", types);
+    result.put("tensors", plan.tensors().stream().map(PlanReport::json).toList());
+    result.put("warnings", warnings());
+    result.put("problems", plan.problems());
+    return result;
+  }
+
+  private static Map<String, Object> json(TensorPlan tensor) {
+    Map<String, Object> result = new LinkedHashMap<>();
+    result.put("name", tensor.name());
+    result.put("shape", tensor.source().shape());
+    result.put("from", tensor.source().type().toString());
+    result.put("to", tensor.target().toString());
+    result.put("bytes", tensor.bytesAfter());
+    result.put("importance", tensor.importance());
+    result.put("note", tensor.note());
+    return result;
+  }
+}

@@ -1,0 +1,120 @@
+package dev.attar.cli;
+
+import java.io.PrintStream;
+import java.time.Duration;
+import java.util.Locale;
+import me.tongfei.progressbar.ProgressBar;
+import me.tongfei.progressbar.ProgressBarBuilder;
+import me.tongfei.progressbar.ProgressBarConsumer;
+import me.tongfei.progressbar.ProgressBarStyle;
+
+/**
+ * Shows how far a task has come, once it has run for two seconds: a bar on a terminal, a line every few seconds elsewhere. Safe
+ * for use by several threads.
+ */
+final class Progress implements AutoCloseable {
+
+  private static final long DELAY_NANOS = 2_000_000_000L;
+  private static final long LINE_INTERVAL_NANOS = 5_000_000_000L;
+  private static final long MEGABYTE = 1_000_000;
+
+  private final PrintStream err;
+  private final String task;
+  private final boolean terminal;
+  private final long started = System.nanoTime();
+  private long nextLine = started + DELAY_NANOS;
+  private ProgressBar bar;
+
+  /** Progress of a command on standard error; none if it is to be quiet. */
+  static Progress of(Console console, boolean quiet, String task) {
+    return new Progress(quiet ? null : console.err(), !quiet && StandardError.isTerminal(), task);
+  }
+
+  /**
+   * @param err where to show it; {@code null} for nowhere
+   * @param terminal whether that is a terminal
+   * @param task what is done, {@code quantizing}
+   */
+  Progress(PrintStream err, boolean terminal, String task) {
+    this.err = err;
+    this.terminal = terminal;
+    this.task = task;
+  }
+
+  /**
+   * Says how far the task has come.
+   *
+   * @param done bytes done
+   * @param total bytes to do in all
+   */
+  synchronized void at(long done, long total) {
+    if (err == null) {
+      return;
+    }
+    long now = System.nanoTime();
+    if (bar != null) {
+      bar.maxHint(total).stepTo(done);
+    } else if (now - nextLine >= 0) {
+      if (terminal) {
+        bar = startBar(done, total, Duration.ofNanos(now - started));
+      } else {
+        printLine(done, total, (now - started) / 1e9);
+        nextLine = now + LINE_INTERVAL_NANOS;
+      }
+    }
+  }
+
+  private ProgressBar startBar(long done, long total, Duration elapsed) {
+    return new ProgressBarBuilder()
+      .setTaskName(task)
+      .setInitialMax(total)
+      .startsFrom(done, elapsed)
+      .setUnit(" MB", MEGABYTE)
+      .setUpdateIntervalMillis(200)
+      .setStyle(ProgressBarStyle.ASCII)
+      .setConsumer(new BarLine(err, StandardError.columns()))
+      .build();
+  }
+
+  private void printLine(long done, long total, double elapsed) {
+    String left = done == 0 ? "" : ", about " + Text.wait((elapsed * (total - done)) / done) + " left";
+    err.println(
+      String.format(
+        Locale.ROOT,
+        "attar: %s, %d of %d MB, %d%%%s",
+        task,
+        done / MEGABYTE,
+        total / MEGABYTE,
+        total == 0 ? 100 : (100 * done) / total,
+        left
+      )
+    );
+  }
+
+  @Override
+  public synchronized void close() {
+    if (bar != null) {
+      bar.close();
+    }
+  }
+
+  /** Draws the bar on one line and wipes it at the end. */
+  private record BarLine(PrintStream err, int columns) implements ProgressBarConsumer {
+    @Override
+    public int getMaxRenderedLength() {
+      return columns - 1;
+    }
+
+    @Override
+    public void accept(String rendered) {
+      err.print('\r' + rendered);
+      err.flush();
+    }
+
+    @Override
+    public void close() {
+      err.print('\r' + " ".repeat(columns - 1) + '\r');
+      err.flush();
+    }
+  }
+}

@@ -1,8 +1,12 @@
 package dev.attar.llama;
 
 import static java.lang.foreign.ValueLayout.ADDRESS;
+import static java.lang.foreign.ValueLayout.JAVA_BOOLEAN;
+import static java.lang.foreign.ValueLayout.JAVA_INT;
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import java.io.IOException;
+import java.io.PrintStream;
 import java.lang.foreign.Arena;
 import java.lang.foreign.FunctionDescriptor;
 import java.lang.foreign.Linker;
@@ -15,7 +19,6 @@ import java.nio.file.Path;
 import java.util.Comparator;
 import java.util.List;
 import java.util.Optional;
-import java.util.function.Consumer;
 import java.util.stream.Stream;
 
 /**
@@ -68,6 +71,14 @@ public final class LlamaLibrary {
     if (!version.equals(VERSION) && !version.startsWith(VERSION + "-")) {
       throw new IOException(place() + ": llama.cpp " + version + ", expected " + VERSION);
     }
+    captureLog();
+    for (ParamsType type : List.of(ParamsType.QUANTIZE, ParamsType.MODEL, ParamsType.CONTEXT)) {
+      type.check(this);
+    }
+  }
+
+  /** Takes the log. Where a process loads several copies of the libraries, parts of them are shared: the last one has it. */
+  void captureLog() {
     MemorySegment callback = log.callback();
     for (String setter : List.of("ggml_log_set", "llama_log_set")) {
       MethodHandle set = function(setter, FunctionDescriptor.ofVoid(ADDRESS, ADDRESS));
@@ -75,7 +86,6 @@ public final class LlamaLibrary {
         set.invokeExact(callback, MemorySegment.NULL);
       });
     }
-    QuantizeParams.check(this);
   }
 
   /**
@@ -226,14 +236,34 @@ public final class LlamaLibrary {
     return log.lines();
   }
 
-  /** Passes on what llama.cpp logs from now on. The listener must not throw. */
-  void onLog(Consumer<String> listener) {
-    log.listener(listener);
+  /**
+   * Writes what llama.cpp logs from now on to a stream, as it comes: what precedes an abort is wanted most. Meant for the main
+   * of a worker process.
+   */
+  public void logTo(PrintStream stream) {
+    log.listener(text -> {
+      stream.print(text);
+      stream.flush();
+    });
+  }
+
+  NativeLog nativeLog() {
+    return log;
   }
 
   /**
-   * Loads ggml's backends, the CPU's variant for this machine among them; the first call counts. To be called before any
-   * function that opens a model.
+   * The devices that llama.cpp can compute on; at least the CPU.
+   *
+   * @see Device
+   */
+  public List<Device> devices() {
+    loadBackends();
+    return Device.all(this);
+  }
+
+  /**
+   * Initializes ggml and loads its backends, the CPU's variant for this machine among them; the first call counts. To be called
+   * before any function that opens a model.
    */
   synchronized void loadBackends() {
     if (!backendsLoaded) {
@@ -244,6 +274,10 @@ public final class LlamaLibrary {
           load.invokeExact(path);
         });
       }
+      MethodHandle initialize = function("llama_backend_init", FunctionDescriptor.ofVoid());
+      Natives.run(() -> {
+        initialize.invokeExact();
+      });
       backendsLoaded = true;
     }
   }
@@ -251,5 +285,37 @@ public final class LlamaLibrary {
   /** Binds a function of any of the libraries. */
   MethodHandle function(String name, FunctionDescriptor descriptor, Linker.Option... options) {
     return Linker.nativeLinker().downcallHandle(symbols.findOrThrow(name), descriptor, options);
+  }
+
+  /** Calls a function that looks at one object. */
+  int getInt(String name, MemorySegment object) {
+    MethodHandle function = function(name, FunctionDescriptor.of(JAVA_INT, ADDRESS));
+    return Natives.call(() -> (int) function.invokeExact(object));
+  }
+
+  /** Calls a function that looks at one object. */
+  long getLong(String name, MemorySegment object) {
+    MethodHandle function = function(name, FunctionDescriptor.of(JAVA_LONG, ADDRESS));
+    return Natives.call(() -> (long) function.invokeExact(object));
+  }
+
+  /** Calls a function that looks at one object. */
+  boolean getBoolean(String name, MemorySegment object) {
+    MethodHandle function = function(name, FunctionDescriptor.of(JAVA_BOOLEAN, ADDRESS));
+    return Natives.call(() -> (boolean) function.invokeExact(object));
+  }
+
+  /** Calls a function that looks at one object. */
+  MemorySegment getAddress(String name, MemorySegment object) {
+    MethodHandle function = function(name, FunctionDescriptor.of(ADDRESS, ADDRESS));
+    return Natives.call(() -> (MemorySegment) function.invokeExact(object));
+  }
+
+  /** Calls a function that does something with one object. */
+  void perform(String name, MemorySegment object) {
+    MethodHandle function = function(name, FunctionDescriptor.ofVoid(ADDRESS));
+    Natives.run(() -> {
+      function.invokeExact(object);
+    });
   }
 }

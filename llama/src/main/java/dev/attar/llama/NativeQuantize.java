@@ -108,6 +108,12 @@ public final class NativeQuantize {
    */
   public record Result(Duration time, List<String> log) {}
 
+  // It shows a sign of life after each tensor; a large one can take long on a small machine.
+  private static final WorkerProcess.Options WORKER = new WorkerProcess.Options(
+    List.of("-XX:TieredStopAtLevel=1"),
+    Duration.ofHours(12)
+  );
+
   private NativeQuantize() {}
 
   /**
@@ -146,9 +152,13 @@ public final class NativeQuantize {
         writeImportance(weights, options.importance);
         arguments.add("--importance=" + weights);
       }
-      Worker.Output output = Worker.run(NativeQuantizeMain.class, arguments);
+      WorkerProcess worker = WorkerProcess.start(NativeQuantizeMain.class, arguments, WORKER);
+      Duration time;
+      try (worker) {
+        time = Duration.ofNanos(worker.receive().input().readLong());
+      }
       done = true;
-      return new Result(Duration.ofNanos(Long.parseLong(output.output().getLast())), output.log());
+      return new Result(time, worker.log());
     } finally {
       if (weights != null) {
         Files.deleteIfExists(weights);

@@ -17,7 +17,7 @@ import java.util.Map;
 import java.util.OptionalInt;
 
 /**
- * The worker process of {@link NativeQuantize}, which can be run by hand too:
+ * The worker process of {@link NativeQuantize}, which can be run by hand too, with a standard input that does not end:
  *
  * <pre>
  * java --enable-native-access=ALL-UNNAMED -cp … dev.attar.llama.NativeQuantizeMain IN.gguf OUT.gguf FILE_TYPE_NUMBER THREADS
@@ -25,8 +25,8 @@ import java.util.OptionalInt;
  *   [--tensor-type=REGEX=N]... [--importance=FILE]
  * </pre>
  *
- * llama.cpp's log goes to standard error, the nanoseconds that {@code llama_model_quantize} took to standard output. The exit code
- * is 0 if it went well, 1 if llama.cpp refused. The file of importance weights is
+ * llama.cpp's log goes to standard error; the answer is one frame with the nanoseconds that {@code llama_model_quantize} took. The
+ * exit code is 0 if it went well, 1 if llama.cpp refused. The file of importance weights is
  * {@link NativeQuantize#writeImportance(Path, Map)}'s.
  */
 public final class NativeQuantizeMain {
@@ -35,13 +35,13 @@ public final class NativeQuantizeMain {
 
   /** Quantizes one file. */
   public static void main(String[] args) throws IOException {
-    // The exit code of a main that throws is 1; its stack trace would hide llama.cpp's own words.
-    Thread.currentThread().setUncaughtExceptionHandler((_, e) -> System.err.println(Worker.ERROR + e.getMessage()));
+    WorkerChannel channel = WorkerChannel.open();
     if (args.length < 4) {
       throw new IllegalArgumentException("expected IN.gguf OUT.gguf FILE_TYPE_NUMBER THREADS");
     }
     NativeQuantize.Options options = parse(args);
-    System.out.println(quantize(args[0], args[1], options));
+    long time = quantize(args[0], args[1], options, channel);
+    channel.send(Frame.of(0, out -> out.writeLong(time)));
   }
 
   private static NativeQuantize.Options parse(String[] args) throws IOException {
@@ -87,20 +87,27 @@ public final class NativeQuantizeMain {
     );
   }
 
-  private static long quantize(String in, String out, NativeQuantize.Options options) throws IOException {
+  private static long quantize(String in, String out, NativeQuantize.Options options, WorkerChannel channel)
+    throws IOException {
     LlamaLibrary library = LlamaLibrary.load();
-    library.onLog(text -> {
-      System.err.print(text);
-      System.err.flush(); // what comes before an abort is wanted most
-    });
+    library
+      .nativeLog()
+      .listener(text -> {
+        System.err.print(text);
+        System.err.flush(); // what comes before an abort is wanted most
+        try {
+          channel.alive();
+        } catch (IOException _) {
+          // The parent is gone, and this process soon.
+        }
+      });
     library.loadBackends();
     MethodHandle quantize = library.function(
       "llama_model_quantize",
       FunctionDescriptor.of(JAVA_INT, ADDRESS, ADDRESS, ADDRESS)
     );
-    MethodHandle initialize = library.function("llama_backend_init", FunctionDescriptor.ofVoid());
     try (Arena arena = Arena.ofConfined()) {
-      QuantizeParams params = QuantizeParams.defaults(library, arena)
+      ParamsType.Params params = ParamsType.QUANTIZE.defaults(library, arena)
         .set("nthread", options.threads())
         .set("ftype", options.fileType())
         .set("pure", options.pure())
@@ -114,7 +121,6 @@ public final class NativeQuantizeMain {
       MemorySegment output = arena.allocateFrom(out);
       long[] time = new long[1];
       int failed = Natives.call(() -> {
-        initialize.invokeExact();
         long start = System.nanoTime();
         int result = (int) quantize.invokeExact(input, output, params.struct());
         time[0] = System.nanoTime() - start;
@@ -123,7 +129,8 @@ public final class NativeQuantizeMain {
       if (failed != 0) {
         List<String> log = library.log();
         throw new IOException(
-          log.isEmpty() ? "no reason given" : log.getLast().replaceFirst("^llama_model_quantize: ", "")
+          "llama.cpp failed: " +
+            (log.isEmpty() ? "no reason given" : log.getLast().replaceFirst("^llama_model_quantize: ", ""))
         );
       }
       return time[0];

@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.DataInputStream;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.FunctionDescriptor;
@@ -271,26 +272,35 @@ class GgmlTest {
   @Test
   void seesScalesThatAreNotNumbers() throws IOException {
     // In a worker, for the library complains on standard error.
-    Worker.Output output = Worker.run(ValidateMain.class, List.of());
-    assertEquals(List.of("true", "false"), output.output());
+    try (WorkerProcess worker = TestWorkers.start(ValidateMain.class)) {
+      DataInputStream answer = worker.receive().input();
+      assertTrue(answer.readBoolean());
+      assertFalse(answer.readBoolean());
+    }
   }
 
-  /** Prints whether a sound block is sound, and one whose scale is infinite. */
+  /** Tells whether a sound block is sound, and one whose scale is infinite. */
   static final class ValidateMain {
 
     private ValidateMain() {}
 
     public static void main(String[] args) throws IOException {
+      WorkerChannel channel = WorkerChannel.open();
       byte[] block = new byte[34];
-      System.out.println(Ggml.load().validateRow(Q8_0, block));
+      boolean sound = Ggml.load().validateRow(Q8_0, block);
       block[1] = 0x7c;
-      System.out.println(Ggml.load().validateRow(Q8_0, block));
+      boolean infinite = Ggml.load().validateRow(Q8_0, block);
+      Frame answer = Frame.of(0, out -> {
+        out.writeBoolean(sound);
+        out.writeBoolean(infinite);
+      });
+      channel.send(answer);
     }
   }
 
   @Test
-  void aFailedAssertionEndsOnlyTheWorker() {
-    NativeFailure e = assertThrows(NativeFailure.class, () -> Worker.run(AbortMain.class, List.of()));
+  void aFailedAssertionEndsOnlyTheWorker() throws IOException {
+    NativeFailure e = TestWorkers.failureOf(AbortMain.class);
     assertTrue(e.getMessage().contains("GGML_ASSERT(imatrix != NULL) failed"), e.getMessage());
     assertEquals(1, e.getMessage().lines().count());
     assertTrue(e.exitCode() > 1);
@@ -303,6 +313,7 @@ class GgmlTest {
     private AbortMain() {}
 
     public static void main(String[] args) throws Throwable {
+      WorkerChannel channel = WorkerChannel.open();
       MethodHandle quantize = LlamaLibrary.load().function(
         "ggml_quantize_chunk",
         FunctionDescriptor.of(
@@ -318,7 +329,7 @@ class GgmlTest {
       );
       MemorySegment buffer = Arena.global().allocate(4 * ROW);
       long bytes = (long) quantize.invokeExact(IQ2_XXS, buffer, buffer, 0L, 1L, (long) ROW, MemorySegment.NULL);
-      System.out.println(bytes);
+      channel.send(Frame.of(0, out -> out.writeLong(bytes)));
     }
   }
 }

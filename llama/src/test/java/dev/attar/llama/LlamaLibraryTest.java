@@ -12,6 +12,8 @@ import java.nio.file.Path;
 import java.util.List;
 import java.util.Optional;
 import java.util.stream.Stream;
+import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.condition.EnabledOnOs;
 import org.junit.jupiter.api.condition.OS;
@@ -23,6 +25,20 @@ class LlamaLibraryTest {
 
   @TempDir
   private Path temp;
+
+  /**
+   * The libraries find each other by their names among those that are loaded. So the process's own ones must be the first: other
+   * test classes decode with them.
+   */
+  @BeforeAll
+  static void loadTheOwnLibraries() throws IOException {
+    LlamaLibrary.load();
+  }
+
+  @AfterAll
+  static void giveTheLogBack() throws IOException {
+    LlamaLibrary.load().captureLog();
+  }
 
   private static NativeBundle bundle() throws IOException {
     return NativeBundle.of(HOST).orElseThrow(() ->

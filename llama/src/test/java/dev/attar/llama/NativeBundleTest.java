@@ -138,26 +138,32 @@ class NativeBundleTest {
 
   @Test
   void processesMayUnpackAtOnce() throws Exception {
-    List<Callable<Worker.Output>> tasks = new ArrayList<>();
+    List<Callable<String>> tasks = new ArrayList<>();
     for (int i = 0; i < 3; i++) {
-      tasks.add(() -> Worker.run(UnpackMain.class, List.of(cache.toString())));
+      tasks.add(() -> {
+        try (WorkerProcess worker = TestWorkers.start(UnpackMain.class, cache.toString())) {
+          return worker.receive().input().readUTF();
+        }
+      });
     }
     try (ExecutorService threads = Executors.newFixedThreadPool(3)) {
-      for (Future<Worker.Output> output : threads.invokeAll(tasks)) {
-        assertTrue(output.get().output().getLast().startsWith(LlamaLibrary.VERSION), output.get()::toString);
+      for (Future<String> version : threads.invokeAll(tasks)) {
+        assertTrue(version.get().startsWith(LlamaLibrary.VERSION), version.get());
       }
     }
   }
 
-  /** Loads the bundled libraries by way of the cache folder in its argument and prints their version. */
+  /** Loads the bundled libraries by way of the cache folder in its argument and tells their version. */
   static final class UnpackMain {
 
     private UnpackMain() {}
 
     public static void main(String[] args) throws IOException {
+      WorkerChannel channel = WorkerChannel.open();
       Optional<NativeBundle> bundle = NativeBundle.of(Platform.host());
       LlamaLibrary.Places places = new LlamaLibrary.Places(null, bundle, Path.of(args[0]), List.of());
-      System.out.println(LlamaLibrary.load(places).version());
+      String version = LlamaLibrary.load(places).version();
+      channel.send(Frame.of(0, out -> out.writeUTF(version)));
     }
   }
 

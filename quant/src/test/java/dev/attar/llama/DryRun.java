@@ -31,10 +31,10 @@ public final class DryRun {
   /** The options that can be set. */
   public static final class Params {
 
-    private final QuantizeParams params;
+    private final ParamsType.Params params;
     private final Arena arena;
 
-    private Params(QuantizeParams params, Arena arena) {
+    private Params(ParamsType.Params params, Arena arena) {
       this.params = params;
       this.arena = arena;
     }
@@ -85,14 +85,14 @@ public final class DryRun {
   public DryRun() throws IOException {
     library = LlamaLibrary.load();
     quantize = library.function("llama_model_quantize", FunctionDescriptor.of(JAVA_INT, ADDRESS, ADDRESS, ADDRESS));
-    library.onLog(log::append);
+    library.nativeLog().listener(log::append);
   }
 
   /** Asks for one file. */
   public Result run(Path in, int fileType, Wishes wishes) {
     log.setLength(0);
     try (Arena arena = Arena.ofConfined()) {
-      QuantizeParams params = QuantizeParams.defaults(library, arena)
+      ParamsType.Params params = ParamsType.QUANTIZE.defaults(library, arena)
         .set("nthread", 1)
         .set("ftype", fileType)
         .set("dry_run", true);

@@ -1,6 +1,6 @@
 package dev.attar.cli;
 
-import dev.attar.quant.Version;
+import dev.attar.formats.Version;
 import java.io.PrintWriter;
 import java.util.concurrent.Callable;
 import picocli.CommandLine;

@@ -12,6 +12,9 @@ public interface Model extends AutoCloseable {
   /** Where it came from: the directory or (first) file. */
   Path source();
 
+  /** The files that hold the tensors: all parts of a split model, all shards of a checkpoint. */
+  List<Path> files();
+
   /** The metadata. */
   Metadata metadata();
 

@@ -6,6 +6,7 @@ import dev.attar.formats.Model;
 import dev.attar.formats.Tensor;
 import dev.attar.formats.TensorInfo;
 import dev.attar.formats.TensorType;
+import dev.attar.formats.Version;
 import dev.attar.formats.architecture.OutputType;
 import dev.attar.formats.gguf.GgufLayout;
 import dev.attar.formats.imatrix.ImportanceMatrix;

@@ -52,5 +52,10 @@ record HeaderModel(Path source, Metadata metadata, List<Tensor> tensors) impleme
   }
 
   @Override
+  public List<Path> files() {
+    return List.of(source);
+  }
+
+  @Override
   public void close() {}
 }

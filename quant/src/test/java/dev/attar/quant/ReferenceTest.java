@@ -11,6 +11,7 @@ import dev.attar.formats.MetadataValue;
 import dev.attar.formats.Model;
 import dev.attar.formats.Tensor;
 import dev.attar.formats.TensorType;
+import dev.attar.formats.Version;
 import dev.attar.formats.architecture.HuggingFaceModel;
 import dev.attar.formats.architecture.OutputType;
 import dev.attar.formats.gguf.GgufModel;

@@ -69,6 +69,11 @@ public final class HuggingFaceModel implements Model {
   }
 
   @Override
+  public List<Path> files() {
+    return checkpoint.files();
+  }
+
+  @Override
   public Metadata metadata() {
     return metadata;
   }

@@ -184,6 +184,11 @@ public final class GgufModel implements Model {
   }
 
   @Override
+  public List<Path> files() {
+    return parts.stream().map(Part::path).toList();
+  }
+
+  @Override
   public Metadata metadata() {
     return metadata;
   }

@@ -75,6 +75,11 @@ public final class SafetensorsCheckpoint implements AutoCloseable {
     return open(parts, Map.of());
   }
 
+  /** The files, in the order of their names. */
+  public List<Path> files() {
+    return files.stream().map(SafetensorsFile::path).toList();
+  }
+
   /** The tensors, file after file in the order of the files' names, by name within each. Names are unique. */
   public List<StoredTensor> tensors() {
     return tensors;

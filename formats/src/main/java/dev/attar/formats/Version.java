@@ -1,4 +1,4 @@
-package dev.attar.quant;
+package dev.attar.formats;
 
 import java.io.IOException;
 import java.io.InputStream;

@@ -16,13 +16,13 @@ parts=${*:-encoders command memory}
 
 ./attar --version
 jdk=$(ATTAR_PRINT_JDK=1 ./attar)
-JAVA_HOME=$jdk mvn -q -B package -Dmaven.test.skip=true -pl bench -am >"$work/log" 2>&1 || { tail -n 20 "$work/log" >&2; exit 1; }
+JAVA_HOME=$jdk mvn -q -B package -DskipTests -pl bench -am >"$work/log" 2>&1 || { tail -n 20 "$work/log" >&2; exit 1; }
 bench=("$jdk/bin/java" --add-modules jdk.incubator.vector --enable-native-access=ALL-UNNAMED
-  -cp "bench/target/classes:bench/target/lib/*")
+  -cp "bench/target/test-classes:bench/target/classes:bench/target/lib/*")
 
 model() { # layers -> file
   local file=$work/random-$1.gguf
-  [[ -f $file ]] || "${bench[@]}" dev.attar.bench.RandomModel "$file" "$1" 2>/dev/null
+  [[ -f $file ]] || "${bench[@]}" dev.attar.bench.jmh.RandomModel "$file" "$1" 2>/dev/null
   echo "$file"
 }
 
@@ -55,18 +55,21 @@ for part in $parts; do
         echo "== encoders, one core, -XX:UseAVX=$avx: times as fast as ggml_quantize_chunk"
         "${bench[@]}" org.openjdk.jmh.Main EncodeBenchmark -jvmArgsAppend "-XX:UseAVX=$avx" \
           -rf json -rff "$work/encode-$avx.json" -o "$work/encode-$avx.log" 2>/dev/null
-        "${bench[@]}" dev.attar.bench.SpeedTable "$work/encode-$avx.json" "$work/encode-$avx.svg" 2>/dev/null
+        "${bench[@]}" dev.attar.bench.jmh.SpeedTable "$work/encode-$avx.json" "$work/encode-$avx.svg" 2>/dev/null
       done
       ;;
     command)
       echo "== whole command, 500M parameters, $threads threads, JVM start included"
       in=$(model 16)
+      # The worker of llama_model_quantize ends when its standard input does: this one stays open.
+      rm -f "$work/open" && mkfifo "$work/open"
+      exec 9<>"$work/open"
       for type in Q4_K_M:15:0.33 Q8_0:7:1.00; do
         IFS=: read -r name number goal <<<"$type"
         : >"$work/pairs"
         for ((i = 0; i <= runs; i++)); do
           ours=$(seconds ./attar quantize "$in" -t "$name" -o "$work/ours.gguf" --threads "$threads" --overwrite --quiet)
-          theirs=$(seconds "${bench[@]}" dev.attar.llama.NativeQuantizeMain "$in" "$work/theirs.gguf" "$number" "$threads")
+          theirs=$(seconds "${bench[@]}" dev.attar.llama.NativeQuantizeMain "$in" "$work/theirs.gguf" "$number" "$threads" <&9)
           ((i == 0)) || echo "$ours $theirs" >>"$work/pairs" # the first pair warms the page cache
         done
         summary "$work/pairs" "$name" "$goal"

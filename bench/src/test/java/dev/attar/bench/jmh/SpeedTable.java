@@ -1,4 +1,4 @@
-package dev.attar.bench;
+package dev.attar.bench.jmh;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;

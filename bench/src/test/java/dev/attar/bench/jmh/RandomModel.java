@@ -1,4 +1,4 @@
-package dev.attar.bench;
+package dev.attar.bench.jmh;
 
 import dev.attar.formats.Metadata;
 import dev.attar.formats.MetadataValue;
@@ -70,6 +70,7 @@ public final class RandomModel {
     values.put("llama.rope.dimension_count", MetadataValue.uint32(WIDTH / HEADS));
     values.put("llama.vocab_size", MetadataValue.uint32(VOCABULARY));
     values.put("general.file_type", MetadataValue.uint32(32));
+    values.put("tokenizer.ggml.model", MetadataValue.string("no_vocab"));
     return Metadata.of(values);
   }
 

@@ -2,6 +2,7 @@ package dev.attar.cli;
 
 import dev.attar.formats.Version;
 import java.io.PrintWriter;
+import java.nio.file.Path;
 import java.util.concurrent.Callable;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
@@ -19,7 +20,7 @@ import picocli.CommandLine.Spec;
   commandListHeading = "%nCommands:%n",
   optionListHeading = "%nOptions:%n",
   synopsisSubcommandLabel = "COMMAND",
-  footer = { "", "'attar COMMAND --help' describes a command." }
+  footer = { "", "'attar COMMAND --help' describes a command.%n" }
 )
 final class AttarCommand implements Callable<Integer> {
 
@@ -40,8 +41,11 @@ final class AttarCommand implements Callable<Integer> {
       .addSubcommand(new ConvertCommand(console))
       .addSubcommand(new QuantizeCommand(console))
       .addSubcommand(new InspectCommand(console))
+      .addSubcommand(new EvalCommand(console))
+      .addSubcommand(new BenchCommand(console))
       .addSubcommand(new CompletionCommand(console));
     return attar
+      .registerConverter(Path.class, new Converters.Name())
       .setOut(new PrintWriter(console.out(), true))
       .setErr(new PrintWriter(console.err(), true))
       .setCaseInsensitiveEnumValuesAllowed(true)

@@ -11,7 +11,7 @@ import picocli.CommandLine.Spec;
 @Command(
   name = "completion",
   description = "Print the completion script for bash and zsh.",
-  footer = { "", "In bash or zsh: source <(attar completion)" }
+  footer = { "", "In bash or zsh: source <(attar completion)%n" }
 )
 final class CompletionCommand implements Callable<Integer> {
 

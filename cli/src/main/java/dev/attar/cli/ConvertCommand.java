@@ -54,10 +54,10 @@ final class ConvertCommand implements Callable<Integer> {
     try (Model opened = Models.open(source)) {
       OutputType resolved = type.resolve(opened);
       Path out = output != null ? output : ModelArgument.outputName(source, resolved.name().toLowerCase(Locale.ROOT));
-      Output.check(out, writing.overwrite(), opened);
+      Output.check(out, writing.overwrite(), Output.inputs(opened));
       QuantizationPlan plan = QuantizationPlan.convert(opened, resolved);
       PlanReport report = new PlanReport(console, messages.json(), writing.quiet(), plan, resolved.name());
-      new PlanRun(console, writing).write(opened, plan, out, "converting", report);
+      report.written(out, PlanRun.of(console, writing).write(opened, plan, out, "converting"));
     }
     return Main.SUCCESS;
   }

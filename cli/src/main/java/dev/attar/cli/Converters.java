@@ -2,6 +2,8 @@ package dev.attar.cli;
 
 import dev.attar.formats.TensorType;
 import dev.attar.quant.TensorTypeRule;
+import java.nio.file.InvalidPathException;
+import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.stream.Collectors;
 import picocli.CommandLine.ITypeConverter;
@@ -11,6 +13,22 @@ import picocli.CommandLine.TypeConversionException;
 final class Converters {
 
   private Converters() {}
+
+  /** The name of a file or folder. */
+  static final class Name implements ITypeConverter<Path> {
+
+    @Override
+    public Path convert(String word) {
+      if (word.isEmpty()) {
+        throw new TypeConversionException("an empty name, expected the name of a file or folder");
+      }
+      try {
+        return Path.of(word);
+      } catch (InvalidPathException e) {
+        throw new TypeConversionException("'" + word + "' is no name of a file (" + e.getReason() + ")");
+      }
+    }
+  }
 
   /** A tensor type by its name. */
   static final class Type implements ITypeConverter<TensorType> {

@@ -26,7 +26,7 @@ import picocli.CommandLine.Option;
 @Command(
   name = "inspect",
   description = "Show a model's metadata and tensors.",
-  footer = { "", "Without --metadata and --tensors, everything is shown." }
+  footer = { "", "Without --metadata and --tensors, everything is shown.%n" }
 )
 final class InspectCommand implements Callable<Integer> {
 

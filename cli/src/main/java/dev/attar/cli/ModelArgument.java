@@ -43,17 +43,18 @@ final class ModelArgument {
     return path;
   }
 
-  /** The name of an output in the current folder: {@code sample-q4_k_m.gguf} for {@code models/sample-bf16.gguf} and q4_k_m. */
-  static Path outputName(Path model, String type) {
+  /** What a model is called: {@code sample-bf16} for {@code models/sample-bf16.gguf}, the name of a checkpoint's folder. */
+  static String name(Path model) {
     Path absolute = model.toAbsolutePath().normalize();
     boolean isFolder = Files.isDirectory(absolute);
     // A checkpoint's file has a name that says nothing (model.safetensors).
     Path named = !isFolder && absolute.toString().endsWith(".safetensors") ? absolute.getParent() : absolute;
     String name = named.getFileName() == null ? "model" : named.getFileName().toString();
-    if (!isFolder) {
-      name = ENDING.matcher(name).replaceFirst("");
-    }
-    name = PLAIN_TYPE.matcher(name).replaceFirst("");
-    return Path.of(name + "-" + type + ".gguf");
+    return isFolder ? name : ENDING.matcher(name).replaceFirst("");
+  }
+
+  /** The name of an output in the current folder: {@code sample-q4_k_m.gguf} for {@code models/sample-bf16.gguf} and q4_k_m. */
+  static Path outputName(Path model, String type) {
+    return Path.of(PLAIN_TYPE.matcher(name(model)).replaceFirst("") + "-" + type + ".gguf");
   }
 }

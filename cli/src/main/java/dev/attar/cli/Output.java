@@ -22,19 +22,12 @@ final class Output {
    *
    * @param out the file to be
    * @param overwrite whether a file that is there may be replaced
-   * @param model the model that is read
-   * @param others what else is read; {@code null} counts as nothing
+   * @param inputs the files that are read
    * @throws IOException as {@link GgufWriter#checkOutput}, or if the file is one of those that are read
    */
-  static void check(Path out, boolean overwrite, Model model, Path... others) throws IOException {
+  static void check(Path out, boolean overwrite, List<Path> inputs) throws IOException {
     GgufWriter.checkOutput(out, overwrite);
     if (Files.exists(out)) {
-      List<Path> inputs = inputs(model);
-      for (Path other : others) {
-        if (other != null) {
-          inputs.add(other);
-        }
-      }
       for (Path input : inputs) {
         if (Files.isSameFile(out, input)) {
           throw new FileAlreadyExistsException(
@@ -48,7 +41,7 @@ final class Output {
   }
 
   /** The files of a model: the parts of a GGUF, or all files of a checkpoint's folder but GGUFs. */
-  private static List<Path> inputs(Model model) throws IOException {
+  static List<Path> inputs(Model model) throws IOException {
     if (model instanceof GgufModel gguf) {
       return new ArrayList<>(gguf.parts().stream().map(GgufModel.Part::path).toList());
     }

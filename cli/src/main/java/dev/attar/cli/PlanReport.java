@@ -120,7 +120,7 @@ final class PlanReport {
   private void warn() {
     if (!quiet) {
       for (String warning : warnings()) {
-        console.err().println("attar: warning: " + Text.escape(warning));
+        console.warn(warning);
       }
     }
   }
@@ -132,6 +132,13 @@ final class PlanReport {
 
   private List<String> warnings() {
     List<String> warnings = new ArrayList<>(addedWarnings);
+    warnings.addAll(warnings(plan));
+    return warnings;
+  }
+
+  /** What in a plan is not as one would think. */
+  static List<String> warnings(QuantizationPlan plan) {
+    List<String> warnings = new ArrayList<>();
     List<String> noted = plan
       .tensors()
       .stream()

@@ -6,36 +6,37 @@ import dev.attar.quant.QuantizationRun;
 import java.io.IOException;
 import java.nio.file.Path;
 
-/** Carries out a plan for the user: with progress while it runs, and a report at the end. */
-final class PlanRun {
+/**
+ * Carries out plans for the user, with progress.
+ *
+ * @param console where to show how it goes
+ * @param quiet whether not to show it
+ * @param threads how many threads work
+ * @param overwrite whether files that are there may be replaced
+ */
+record PlanRun(Console console, boolean quiet, int threads, boolean overwrite) {
+  private static final long MEGABYTE = 1_000_000;
 
-  private final Console console;
-  private final WriteOptions options;
-
-  /**
-   * @param console where to show how it goes
-   * @param options how to run
-   */
-  PlanRun(Console console, WriteOptions options) {
-    this.console = console;
-    this.options = options;
+  /** As the options of a command say. */
+  static PlanRun of(Console console, WriteOptions options) {
+    return new PlanRun(console, options.quiet(), options.threads(), options.overwrite());
   }
 
   /**
-   * Writes the model as planned and tells of it.
+   * Writes a model as planned.
    *
    * @param task what is done, {@code quantizing}
+   * @return the seconds that it took
    */
-  void write(Model model, QuantizationPlan plan, Path out, String task, PlanReport report)
-    throws IOException, InterruptedException {
+  double write(Model model, QuantizationPlan plan, Path out, String task) throws IOException, InterruptedException {
     long started = System.nanoTime();
-    long total = plan.bytesBefore();
-    double bytesPerValue = plan.elements() == 0 ? 0 : (double) total / plan.elements();
-    try (Progress progress = Progress.of(console, options.quiet(), task)) {
-      QuantizationRun.run(model, plan, out, options.overwrite(), options.threads(), (done, _, _) ->
-        progress.at(Math.round(done * bytesPerValue), total)
+    double total = (double) plan.bytesBefore() / MEGABYTE;
+    double perValue = plan.elements() == 0 ? 0 : total / plan.elements();
+    try (Progress progress = Progress.of(console, quiet, task, "MB")) {
+      QuantizationRun.run(model, plan, out, overwrite, threads, (done, _, _) ->
+        progress.at(Math.round(done * perValue), Math.round(total))
       );
     }
-    report.written(out, (System.nanoTime() - started) / 1e9);
+    return (System.nanoTime() - started) / 1e9;
   }
 }

@@ -16,36 +16,38 @@ final class Progress implements AutoCloseable {
 
   private static final long DELAY_NANOS = 2_000_000_000L;
   private static final long LINE_INTERVAL_NANOS = 5_000_000_000L;
-  private static final long MEGABYTE = 1_000_000;
 
   private final PrintStream err;
   private final String task;
+  private final String unit;
   private final boolean terminal;
   private final long started = System.nanoTime();
   private long nextLine = started + DELAY_NANOS;
   private ProgressBar bar;
 
   /** Progress of a command on standard error; none if it is to be quiet. */
-  static Progress of(Console console, boolean quiet, String task) {
-    return new Progress(quiet ? null : console.err(), !quiet && StandardError.isTerminal(), task);
+  static Progress of(Console console, boolean quiet, String task, String unit) {
+    return new Progress(quiet ? null : console.err(), !quiet && StandardError.isTerminal(), task, unit);
   }
 
   /**
    * @param err where to show it; {@code null} for nowhere
    * @param terminal whether that is a terminal
    * @param task what is done, {@code quantizing}
+   * @param unit what is counted, plural: {@code MB}, {@code windows}
    */
-  Progress(PrintStream err, boolean terminal, String task) {
+  Progress(PrintStream err, boolean terminal, String task, String unit) {
     this.err = err;
     this.terminal = terminal;
     this.task = task;
+    this.unit = unit;
   }
 
   /**
    * Says how far the task has come.
    *
-   * @param done bytes done
-   * @param total bytes to do in all
+   * @param done units done
+   * @param total units to do in all
    */
   synchronized void at(long done, long total) {
     if (err == null) {
@@ -66,10 +68,10 @@ final class Progress implements AutoCloseable {
 
   private ProgressBar startBar(long done, long total, Duration elapsed) {
     return new ProgressBarBuilder()
-      .setTaskName(task)
+      .setTaskName(Text.escape(task))
       .setInitialMax(total)
       .startsFrom(done, elapsed)
-      .setUnit(" MB", MEGABYTE)
+      .setUnit(" " + unit, 1)
       .setUpdateIntervalMillis(200)
       .setStyle(ProgressBarStyle.ASCII)
       .setConsumer(new BarLine(err, StandardError.columns()))
@@ -77,14 +79,15 @@ final class Progress implements AutoCloseable {
   }
 
   private void printLine(long done, long total, double elapsed) {
-    String left = done == 0 ? "" : ", about " + Text.wait((elapsed * (total - done)) / done) + " left";
+    String left = done == 0 || done >= total ? "" : ", about " + Text.wait((elapsed * (total - done)) / done) + " left";
     err.println(
       String.format(
         Locale.ROOT,
-        "attar: %s, %d of %d MB, %d%%%s",
-        task,
-        done / MEGABYTE,
-        total / MEGABYTE,
+        "attar: %s, %d of %d %s, %d%%%s",
+        Text.escape(task),
+        done,
+        total,
+        unit,
         total == 0 ? 100 : (100 * done) / total,
         left
       )

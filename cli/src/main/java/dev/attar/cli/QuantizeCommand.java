@@ -25,7 +25,7 @@ import picocli.CommandLine.Spec;
 @Command(
   name = "quantize",
   description = "Write a model with fewer bits per weight.",
-  footer = { "", "Every tensor's bytes are those that llama.cpp's llama-quantize writes for the same options." }
+  footer = { "", "Every tensor's bytes are those that llama.cpp's llama-quantize writes for the same options.%n" }
 )
 final class QuantizeCommand implements Callable<Integer> {
 
@@ -129,9 +129,13 @@ final class QuantizeCommand implements Callable<Integer> {
         report.dryRun();
         plan.requireNoProblems();
       } else {
-        Output.check(out, writing.overwrite(), opened, importanceFile);
+        List<Path> inputs = Output.inputs(opened);
+        if (importanceFile != null) {
+          inputs.add(importanceFile);
+        }
+        Output.check(out, writing.overwrite(), inputs);
         plan.requireNoProblems();
-        new PlanRun(console, writing).write(opened, plan, out, "quantizing", report);
+        report.written(out, PlanRun.of(console, writing).write(opened, plan, out, "quantizing"));
       }
     }
     return Main.SUCCESS;

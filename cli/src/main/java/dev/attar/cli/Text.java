@@ -1,5 +1,8 @@
 package dev.attar.cli;
 
+import java.math.BigDecimal;
+import java.math.MathContext;
+import java.math.RoundingMode;
 import java.util.Locale;
 
 /** How values are shown to people. */
@@ -45,6 +48,28 @@ final class Text {
   /** A time to wait, which is known roughly: {@code 7 s}, {@code 2:05 min}. */
   static String wait(double seconds) {
     return seconds < 59.5 ? Math.max(1, Math.round(seconds)) + " s" : seconds(seconds);
+  }
+
+  /** A number with so many digits that count, {@code 0.0123}. */
+  static String number(double value, int digits) {
+    if (!Double.isFinite(value)) {
+      return Double.isNaN(value) ? "unknown" : value > 0 ? "infinite" : "-infinite";
+    }
+    BigDecimal rounded = new BigDecimal(value).round(new MathContext(digits));
+    double magnitude = Math.abs(rounded.doubleValue());
+    return magnitude != 0 && (magnitude < 1e-6 || magnitude >= 1e9)
+      ? String.format(Locale.ROOT, "%." + (digits - 1) + "e", value)
+      : rounded.setScale(Math.max(0, rounded.scale()), RoundingMode.UNNECESSARY).toPlainString();
+  }
+
+  /** A value with its standard error, to the two digits of it that count: {@code 20.123 ± 0.034}. */
+  static String estimate(double value, double error) {
+    if (!(error > 0) || !Double.isFinite(error) || !Double.isFinite(value)) {
+      return number(value, 4);
+    }
+    int scale = new BigDecimal(error).round(new MathContext(2)).scale();
+    String format = "%." + Math.clamp(scale, 0, 9) + "f";
+    return String.format(Locale.ROOT, format + " ± " + format, value, error);
   }
 
   /** {@code 1 tensor}, {@code 3 tensors}. */

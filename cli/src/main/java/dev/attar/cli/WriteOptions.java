@@ -9,7 +9,8 @@ import picocli.CommandLine.Spec.Target;
 /** Options of the commands that write a model. */
 final class WriteOptions {
 
-  private static final int MAX_THREADS = 1024;
+  /** The most threads that can be asked for. */
+  static final int MAX_THREADS = 1024;
 
   @Spec(Target.MIXEE)
   private CommandSpec command;

@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.List;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
@@ -24,7 +25,7 @@ class CommandLineTest {
   @CsvSource(
     delimiter = '|',
     value = {
-      "''                                     | no command, expected one of convert, quantize, inspect, completion (try 'attar --help')",
+      "''                                     | no command, expected one of convert, quantize, inspect, eval, bench, completion (try 'attar --help')",
       "quantise                               | unknown command 'quantise', did you mean quantize",
       "--jsno                                 | unknown option '--jsno'",
       "quantize a.gguf                        | missing required option: '--type=TYPE' (try 'attar quantize --help')",
@@ -42,7 +43,45 @@ class CommandLineTest {
       "convert                                | no model given",
       "inspect                                | no model given",
       "inspect a b                            | unexpected argument 'b'",
-      "completion x                           | unexpected argument 'x'"
+      "completion x                           | unexpected argument 'x'",
+      "quantize a.gguf -t q8_0 -o ''          | option '--output': an empty name, expected the name of a file",
+      "inspect ''                             | an empty name, expected the name of a file or folder",
+      "eval                                   | no model given",
+      "eval a.gguf b.gguf                     | unexpected argument 'b.gguf'",
+      "eval a.gguf --tex t.txt                | unknown option '--tex', did you mean --text",
+      "eval a.gguf --text                     | '--text' (FILE)",
+      "eval a.gguf --text ''                  | option '--text': an empty name",
+      "eval a.gguf --no-latency               | nothing to measure, expected a --text, or --pp or --tg above 0",
+      "eval a.gguf --pp 0 --tg 0              | nothing to measure",
+      "eval a.gguf --ctx 256                  | --ctx needs a --text",
+      "eval a.gguf --chunks 2                 | --chunks needs a --text",
+      "eval a.gguf --text t --ctx 3           | invalid value for option '--ctx': 3, expected 4 to 1048576",
+      "eval a.gguf --text t --chunks 0        | invalid value for option '--chunks': 0, expected 1 or more",
+      "eval a.gguf --pp -1                    | invalid value for option '--pp': -1, expected 0 to 1048576",
+      "eval a.gguf --pp 512,x                 | invalid value for option '--pp' (N): 'x' is not an int",
+      "eval a.gguf --tg 1048577               | invalid value for option '--tg': 1048577, expected 0 to",
+      "eval a.gguf --threads 4,0              | invalid value for option '--threads': 0, expected 1 to 512",
+      "eval a.gguf -r 0                       | invalid value for option '--repetitions': 0, expected 1 to 1000",
+      "eval a.gguf --timeout 0                | invalid value for option '--timeout': 0, expected 1 or more",
+      "eval a.gguf -ngl -1                    | invalid value for option '--gpu-layers': -1, expected 0 to",
+      "eval a.gguf --text t --no-latency --pp 8 | --pp and --no-latency exclude each other",
+      "eval a.gguf --text t --no-latency -r 2 | --repetitions and --no-latency exclude each other",
+      "eval a.gguf --imatrix m                | --imatrix weighs the errors of tensors, which are not to be measured",
+      "eval a.gguf --csv                      | unknown option '--csv'",
+      "eval a.gguf --types q8_0               | unknown option '--types'",
+      "bench                                  | no model given, expected a base and its variants, or a base and --types",
+      "bench --types q8_0                     | no model given",
+      "bench a.gguf                           | no variant of a.gguf given, expected models or --types",
+      "bench a.gguf --types q9                | unknown type 'q9', known with their bits per weight are F32 (32.00), F16",
+      "bench a.gguf --types q8_0,,q4_0        | unknown type ''",
+      "bench a.gguf --types q4_k,q4_k_m       | --types has Q4_K_M twice",
+      "bench a.gguf b.gguf --allow-requantize | --allow-requantize needs --types",
+      "bench a.gguf b.gguf --json --csv       | --json, --csv and --markdown exclude each other",
+      "bench a.gguf b.gguf --csv --markdown   | --json, --csv and --markdown exclude each other",
+      "bench a.gguf b.gguf --no-latency --no-tensors | nothing to measure",
+      "bench a.gguf b.gguf --no-tensors --imatrix m  | --imatrix weighs the errors of tensors",
+      "bench a.gguf b.gguf -o out.html        | unknown option '-o'",
+      "bench a.gguf b.gguf --report ''        | option '--report': an empty name"
     }
   )
   void usage(String line, String message) {
@@ -52,7 +91,11 @@ class CommandLineTest {
   }
 
   private static String[] words(String line) {
-    return line.isBlank() ? new String[0] : line.strip().split(" +");
+    return line.isBlank()
+      ? new String[0]
+      : Arrays.stream(line.strip().split(" +"))
+          .map(word -> word.equals("''") ? "" : word)
+          .toArray(String[]::new);
   }
 
   @Test
@@ -62,7 +105,11 @@ class CommandLineTest {
     for (Object[] line : new Object[][] {
       { "quantize", missing, "-t", "q8_0" },
       { "convert", missing },
-      { "inspect", missing }
+      { "inspect", missing },
+      { "eval", missing },
+      { "bench", missing, "--types", "q8_0" },
+      { "bench", TestModels.SAMPLE, missing },
+      { "eval", TestModels.SAMPLE, "--base", missing }
     }) {
       String error = Attar.run(line).error(Main.FAILURE);
       assertTrue(error.startsWith(message), error);
@@ -106,9 +153,10 @@ class CommandLineTest {
   @Test
   void helpAndVersion() {
     assertTrue(Attar.run("--version").expect(0).out().matches("attar \\d+\\.\\d+\\.\\d+\\S*\\R"));
-    for (String command : List.of("convert", "quantize", "inspect", "completion")) {
+    for (String command : List.of("convert", "quantize", "inspect", "eval", "bench", "completion")) {
       Attar.Result help = Attar.run(command, "--help").expect(0);
       assertTrue(help.out().startsWith("Usage: attar " + command), help.out());
+      assertTrue(help.out().endsWith("\n"), help.out());
       assertEquals("", help.err());
       assertTrue(Attar.run("--help").expect(0).out().contains("\n  " + command));
     }
@@ -118,6 +166,7 @@ class CommandLineTest {
   void completionKnowsCommandsAndOptions() {
     String script = Attar.run("completion").expect(0).out();
     assertTrue(script.contains("--leave-output-tensor"), script);
+    assertTrue(script.contains("--repetitions"), script);
     assertFalse(script.isBlank());
   }
 

@@ -9,6 +9,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.condition.DisabledOnOs;
@@ -42,6 +43,34 @@ class InterruptionTest {
     assertEquals("attar: interrupted\n", result.err());
     assertEquals("", result.out());
     assertEquals(List.of(), files(output));
+  }
+
+  /** Also the worker ends, and the models that were made are gone. */
+  @ParameterizedTest
+  @CsvSource({ "INT, 130", "TERM, 143" })
+  void signalWhileMeasuring(String signal, int code) throws Exception {
+    Path temporary = Files.createDirectory(folder.resolve("temporary"));
+    ProcessBuilder builder = new ProcessBuilder(
+      Attar.childCommand("eval", TestModels.SAMPLE, "--quiet", "--pp", 0, "--tg", 20_000, "--threads", 1)
+    );
+    builder.environment().put("ATTAR_TMP", temporary.toString());
+    Process process = builder.start();
+    List<ProcessHandle> workers = List.of();
+    while (process.isAlive() && workers.isEmpty()) {
+      Thread.sleep(10);
+      workers = process.descendants().toList();
+    }
+    assertEquals(1, files(temporary).size());
+    Thread.sleep(500);
+    new ProcessBuilder("kill", "-" + signal, Long.toString(process.pid())).start().waitFor();
+    Attar.Result result = Attar.await(process);
+    assertEquals(code, result.code(), result.err());
+    assertEquals("attar: interrupted\n", result.err());
+    assertEquals("", result.out());
+    assertEquals(List.of(), files(temporary));
+    for (ProcessHandle worker : workers) {
+      worker.onExit().get(10, TimeUnit.SECONDS);
+    }
   }
 
   @Test

@@ -46,6 +46,41 @@ class LauncherIT {
   }
 
   @Test
+  void modelsRunInProcessesOfTheirOwn() throws Exception {
+    Path samples = LAUNCHER.resolveSibling("samples");
+    Attar.Result result = run(
+      LAUNCHER,
+      "bench",
+      samples.resolve("sample").toString(),
+      "--types",
+      "Q8_0",
+      "--text",
+      samples.resolve("test.txt").toString(),
+      "--chunks",
+      "1",
+      "--ctx",
+      "64",
+      "--pp",
+      "8",
+      "--tg",
+      "2",
+      "-r",
+      "1",
+      "--threads",
+      "1",
+      "--quiet",
+      "--csv",
+      "--report",
+      folder.resolve("report.html").toString()
+    ).expect(0);
+    assertEquals("", result.err());
+    List<String> lines = result.out().lines().toList();
+    assertEquals(3, lines.size(), result.out());
+    assertTrue(lines.getLast().startsWith("Q8_0,"), result.out());
+    assertTrue(Files.exists(folder.resolve("report.html")));
+  }
+
+  @Test
   void errorsAreOneLineWithTheirExitCode() throws Exception {
     assertTrue(run(LAUNCHER, "quantise").error(Main.USAGE).startsWith("unknown command 'quantise'"));
     Path missing = folder.resolve("missing");

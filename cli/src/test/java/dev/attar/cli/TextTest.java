@@ -31,6 +31,39 @@ class TextTest {
     assertEquals(text, Text.seconds(seconds));
   }
 
+  @ParameterizedTest
+  @CsvSource(
+    {
+      "20.12345, 0.0342, 20.123 ± 0.034",
+      "20.12345, 0.0996, 20.12 ± 0.10",
+      "1234.4, 120, 1234 ± 120",
+      "0.012344, 0.00012, 0.01234 ± 0.00012",
+      "98.7, 0, 98.70",
+      "-0.5, 0.25, -0.50 ± 0.25",
+      "3.14159, NaN, 3.142"
+    }
+  )
+  void valuesShowTheDigitsThatAreKnown(double value, double error, String text) {
+    assertEquals(text, Text.estimate(value, error));
+  }
+
+  @ParameterizedTest
+  @CsvSource(
+    {
+      "0, 0",
+      "1234.5, 1230",
+      "12.345, 12.3",
+      "0.00012345, 0.000123",
+      "0.00000000123456, 1.23e-09",
+      "1e12, 1.00e+12",
+      "Infinity, infinite",
+      "NaN, unknown"
+    }
+  )
+  void numbersHaveThreeDigits(double value, String text) {
+    assertEquals(text, Text.number(value, 3));
+  }
+
   @Test
   void nothingThatCommandsATerminalGetsThrough() {
     assertEquals("\\u001b[2J\\r\\n\\tx", Text.escape("\u001b[2J\r\n\tx"));

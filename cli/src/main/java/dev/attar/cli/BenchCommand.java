@@ -1,0 +1,182 @@
+package dev.attar.cli;
+
+import dev.attar.bench.Comparison;
+import dev.attar.bench.Settings;
+import dev.attar.bench.report.CsvResults;
+import dev.attar.bench.report.JsonResults;
+import dev.attar.bench.report.MarkdownTable;
+import dev.attar.quant.FileType;
+import dev.attar.quant.QuantizeOptions;
+import java.io.IOException;
+import java.io.PrintStream;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Set;
+import java.util.concurrent.Callable;
+import java.util.stream.Stream;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
+import picocli.CommandLine.Parameters;
+import picocli.CommandLine.Spec;
+
+/** Compares a model with variants of it. */
+@Command(
+  name = "bench",
+  customSynopsis = {
+    "attar bench BASE VARIANT... [OPTION]...", "       attar bench BASE --types TYPE[,TYPE]... [OPTION]..."
+  },
+  description = "Compare a model with its variants in llama.cpp: accuracy, size, speed, memory.",
+  footer = {
+    "",
+    "Perplexity and KL divergence are defined as in llama-perplexity, speeds as in llama-bench.",
+    "Without --text there is no accuracy but the tensors' errors. A variant that fails is reported,",
+    "the others are measured, and the exit code is 1.",
+    "",
+    "Models that have to be made (--types, checkpoints that are no GGUF files) are written to a",
+    "temporary folder, in the folder that the environment variable ATTAR_TMP names if it is set.",
+    "",
+    "Examples:",
+    "  attar bench model-bf16.gguf model-q8_0.gguf model-q4_k_m.gguf --text test.txt",
+    "  attar bench checkpoint/ --types Q8_0,Q4_K_M,Q3_K_M --text test.txt --report report.html",
+    "  attar bench checkpoint/ --types IQ3_M,IQ2_M --imatrix imatrix.gguf --text test.txt --keep made",
+    "  attar bench a.gguf b.gguf --pp 512,2048 --tg 128 --threads 4,8 --markdown"
+  }
+)
+final class BenchCommand implements Callable<Integer> {
+
+  private final Console console;
+
+  @Spec
+  private CommandSpec spec;
+
+  @Parameters(
+    paramLabel = "MODEL",
+    arity = "0..*",
+    description = "The base, then its variants: Hugging Face checkpoint folders, .safetensors files beside their config.json, " +
+      "or .gguf files (of split models the first)."
+  )
+  private List<Path> models = new ArrayList<>();
+
+  @Mixin
+  private MeasureOptions measuring;
+
+  @Mixin
+  private MessageOptions messages;
+
+  @Option(
+    names = "--types",
+    paramLabel = "TYPE",
+    split = ",",
+    description = "Make variants of these types from the base, as 'attar quantize' does, weighed by --imatrix."
+  )
+  private List<String> types = new ArrayList<>();
+
+  @Option(
+    names = "--allow-requantize",
+    description = "With --types, quantize tensors again that are quantized already."
+  )
+  private boolean allowRequantize;
+
+  @Option(names = "--keep", paramLabel = "DIR", description = "Keep the models that are made in this folder.")
+  private Path keep;
+
+  @Option(names = "--csv", description = "Print the result as CSV on standard output.")
+  private boolean csv;
+
+  @Option(names = "--markdown", description = "Print the result as a Markdown table on standard output.")
+  private boolean markdown;
+
+  BenchCommand(Console console) {
+    this.console = console;
+  }
+
+  @Override
+  public Integer call() throws IOException, InterruptedException {
+    if (
+      Stream.of(messages.json(), csv, markdown)
+        .filter(wanted -> wanted)
+        .count() >
+      1
+    ) {
+      throw usage("--json, --csv and --markdown exclude each other");
+    }
+    Set<FileType> fileTypes = fileTypes();
+    if (models.isEmpty()) {
+      throw usage("no model given, expected a base and its variants, or a base and --types");
+    }
+    if (models.size() == 1 && fileTypes.isEmpty()) {
+      throw usage(
+        "no variant of " + models.getFirst() + " given, expected models or --types (eval measures one model)"
+      );
+    }
+    if (allowRequantize && fileTypes.isEmpty()) {
+      throw usage("--allow-requantize needs --types");
+    }
+    Settings settings = measuring.settings(true, !fileTypes.isEmpty());
+    List<QuantizeOptions> quantizations = fileTypes
+      .stream()
+      .map(type -> QuantizeOptions.of(type).withAllowRequantize(allowRequantize))
+      .toList();
+    Measurement measurement = new Measurement(console, spec, measuring);
+    Comparison comparison = measurement.run(models, settings, quantizations, keep);
+    boolean forPrograms = messages.json() || csv || markdown;
+    PrintStream people = forPrograms ? (measuring.quiet() ? null : console.err()) : console.out();
+    print(comparison, people);
+    measurement.writeReport(comparison, people);
+    List<String> failures = failures(comparison);
+    if (failures.isEmpty()) {
+      return Main.SUCCESS;
+    }
+    int variants = comparison.variants().size();
+    String message =
+      failures.size() + " of " + Text.plural(variants, "variant") + " failed: " + String.join("; ", failures);
+    console.err().println("attar: " + Text.escape(message));
+    return Main.FAILURE;
+  }
+
+  private void print(Comparison comparison, PrintStream people) throws IOException {
+    if (messages.json()) {
+      Json.print(console.out(), JsonResults.of(comparison));
+    } else if (csv) {
+      console.out().print(CsvResults.of(comparison));
+    } else if (markdown) {
+      console.out().print(MarkdownTable.of(comparison));
+    }
+    if (people != null) {
+      ResultText.printSummary(comparison, people);
+    }
+  }
+
+  private static List<String> failures(Comparison comparison) {
+    return comparison
+      .variants()
+      .stream()
+      .flatMap(variant ->
+        variant
+          .failure()
+          .stream()
+          .map(failure -> variant.subject().name() + ": " + failure.message())
+      )
+      .toList();
+  }
+
+  private ParameterException usage(String message) {
+    return new ParameterException(spec.commandLine(), message);
+  }
+
+  private Set<FileType> fileTypes() {
+    Set<FileType> fileTypes = new LinkedHashSet<>();
+    for (String word : types) {
+      FileType type = FileType.byName(word).orElseThrow(() -> usage(FileTypes.unknown(word)));
+      if (!fileTypes.add(type)) {
+        throw usage("--types has " + type + " twice");
+      }
+    }
+    return fileTypes;
+  }
+}

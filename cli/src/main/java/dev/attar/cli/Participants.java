@@ -1,0 +1,306 @@
+package dev.attar.cli;
+
+import dev.attar.bench.Subject;
+import dev.attar.formats.FormatException;
+import dev.attar.formats.Model;
+import dev.attar.formats.Models;
+import dev.attar.formats.architecture.OutputType;
+import dev.attar.formats.gguf.GgufModel;
+import dev.attar.quant.QuantizationException;
+import dev.attar.quant.QuantizationPlan;
+import dev.attar.quant.QuantizeOptions;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.NotDirectoryException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.Set;
+import java.util.function.IntFunction;
+
+/**
+ * The models of a comparison, the base first. What is no GGUF file yet is planned when this is opened, so that what cannot be done is
+ * told at once, and written by {@link #make}: into a folder that is to be kept, or into a temporary one that is gone when this is
+ * closed.
+ */
+final class Participants implements AutoCloseable {
+
+  /** One of the models. */
+  private sealed interface Participant {}
+
+  /** One that is a file already, or that cannot take part. */
+  private record Present(Subject subject) implements Participant {}
+
+  /**
+   * One to be written.
+   *
+   * @param name how it is called in results
+   * @param origin the model that the user named
+   * @param model the same, opened
+   * @param plan what becomes of it
+   * @param fileName under which it is written
+   * @param task what is done, for the progress
+   */
+  private record Planned(
+    String name,
+    Path origin,
+    Model model,
+    QuantizationPlan plan,
+    Path fileName,
+    String task
+  ) implements Participant {}
+
+  private final Console console;
+  private final MeasureOptions options;
+  private final Path keep;
+  private final List<Participant> participants = new ArrayList<>();
+  private final List<Model> opened = new ArrayList<>();
+  private final List<Path> inputs = new ArrayList<>();
+  private final Set<Path> fileNames = new HashSet<>();
+  private TemporaryFolder temporary;
+
+  private Participants(Console console, MeasureOptions options, Path keep) {
+    this.console = console;
+    this.options = options;
+    this.keep = keep;
+  }
+
+  /**
+   * Opens models and plans what has to be written. Nothing is written yet.
+   *
+   * @param console where to warn of variants that cannot take part
+   * @param options how to run
+   * @param models GGUF files and checkpoints, the base first; no two the same
+   * @param quantizations how further variants are made from the base
+   * @param keep the folder for the models that are made; {@code null} for a temporary one
+   * @throws IOException if a model does not exist, the base cannot be opened, a plan cannot be carried out, or a file to be kept is in
+   *     the way
+   */
+  static Participants open(
+    Console console,
+    MeasureOptions options,
+    List<Path> models,
+    List<QuantizeOptions> quantizations,
+    Path keep
+  ) throws IOException {
+    Participants result = new Participants(console, options, keep);
+    try {
+      result.plan(models, quantizations);
+      result.checkKept();
+      return result;
+    } catch (IOException | RuntimeException e) {
+      try {
+        result.close();
+      } catch (IOException close) {
+        e.addSuppressed(close);
+      }
+      throw e;
+    }
+  }
+
+  /** All files that are read. */
+  List<Path> inputs() {
+    return inputs;
+  }
+
+  private void plan(List<Path> models, List<QuantizeOptions> quantizations) throws IOException {
+    List<String> types = quantizations
+      .stream()
+      .map(q -> q.fileType().name())
+      .toList();
+    List<String> names = names(models, types);
+    Path base = models.getFirst();
+    Model baseModel = open(base);
+    participants.add(participant(names.getFirst(), base, baseModel));
+    for (int i = 1; i < models.size(); i++) {
+      participants.add(variant(names.get(i), models.get(i)));
+    }
+    for (QuantizeOptions quantization : quantizations) {
+      String type = quantization.fileType().name();
+      QuantizationPlan plan = QuantizationPlan.quantize(baseModel, quantization);
+      try {
+        plan.requireNoProblems();
+      } catch (QuantizationException e) {
+        throw new QuantizationException(type + ": " + e.getMessage(), e);
+      }
+      participants.add(new Planned(type, base, baseModel, plan, fileName(base, type), "quantizing to " + type));
+    }
+  }
+
+  private Model open(Path path) throws IOException {
+    Model model = Models.open(path);
+    opened.add(model);
+    inputs.addAll(Output.inputs(model));
+    return model;
+  }
+
+  /** A GGUF file as it is, a checkpoint converted. */
+  private Participant participant(String name, Path path, Model model) throws IOException {
+    if (model instanceof GgufModel) {
+      return new Present(Subject.of(name, path));
+    }
+    OutputType type = OutputType.AUTO.resolve(model);
+    QuantizationPlan plan = QuantizationPlan.convert(model, type);
+    plan.requireNoProblems();
+    String called = name + " (" + type + ")";
+    return new Planned(called, path, model, plan, fileName(path, type.name()), "converting " + name);
+  }
+
+  private Participant variant(String name, Path path) throws IOException {
+    try {
+      Model model = open(path);
+      Participant participant = participant(name, path, model);
+      if (participant instanceof Present) {
+        // What was read of it, its vocabulary above all, is not needed again.
+        opened.remove(model);
+        model.close();
+      }
+      return participant;
+    } catch (IOException e) {
+      if (Files.notExists(path)) {
+        throw e;
+      }
+      inputs.add(path);
+      return new Present(failed(name, path, e));
+    }
+  }
+
+  private Subject failed(String name, Path path, IOException e) {
+    String problem = ErrorReport.message(e);
+    if (!options.quiet()) {
+      console.warn(name + " cannot be measured: " + problem);
+    }
+    return Subject.failed(name, path, problem);
+  }
+
+  /** The name of the file to be made of a model, another one for each. */
+  private Path fileName(Path model, String type) {
+    Path name = ModelArgument.outputName(model, type);
+    for (int i = 2; !fileNames.add(name); i++) {
+      name = ModelArgument.outputName(model, type + "-" + i);
+    }
+    return name;
+  }
+
+  private List<Planned> planned() {
+    return participants.stream().filter(Planned.class::isInstance).map(Planned.class::cast).toList();
+  }
+
+  private void checkKept() throws IOException {
+    if (keep == null) {
+      return;
+    }
+    if (planned().isEmpty() && !options.quiet()) {
+      console.warn("--keep has no effect: no model has to be made");
+    }
+    if (Files.exists(keep)) {
+      if (!Files.isDirectory(keep)) {
+        throw new NotDirectoryException(keep.toString());
+      }
+      for (Planned planned : planned()) {
+        Output.check(keep.resolve(planned.fileName()), options.overwrite(), inputs);
+      }
+    }
+  }
+
+  /**
+   * Writes what has to be written. A variant that cannot be written because of what it is takes part as a failure.
+   *
+   * @return the models, the base first
+   */
+  List<Subject> make() throws IOException, InterruptedException {
+    Path folder = folder();
+    if (!options.quiet()) {
+      planned().forEach(p -> PlanReport.warnings(p.plan()).forEach(warning -> console.warn(p.name() + ": " + warning)));
+    }
+    PlanRun run = new PlanRun(console, options.quiet(), options.makingThreads(), options.overwrite());
+    List<Subject> subjects = new ArrayList<>();
+    for (Participant participant : participants) {
+      subjects.add(
+        switch (participant) {
+          case Present(Subject subject) -> subject;
+          case Planned planned -> make(planned, folder.resolve(planned.fileName()), run, subjects.isEmpty());
+        }
+      );
+    }
+    closeModels();
+    return subjects;
+  }
+
+  private Subject make(Planned planned, Path file, PlanRun run, boolean isBase)
+    throws IOException, InterruptedException {
+    try {
+      double _ = run.write(planned.model(), planned.plan(), file, planned.task());
+      return new Subject(planned.name(), file, planned.origin(), List.of(), Optional.empty());
+    } catch (FormatException | QuantizationException e) {
+      if (isBase) {
+        throw e;
+      }
+      return failed(planned.name(), planned.origin(), e);
+    }
+  }
+
+  /** Where models are made, with enough room; {@code null} if none are. */
+  private Path folder() throws IOException {
+    List<Planned> planned = planned();
+    if (planned.isEmpty()) {
+      return null;
+    }
+    long bytes = planned
+      .stream()
+      .mapToLong(p -> p.plan().fileBytes())
+      .sum();
+    if (keep != null) {
+      Files.createDirectories(keep);
+      TemporaryFolder.requireRoom(keep, bytes, "");
+      return keep;
+    }
+    temporary = TemporaryFolder.create(bytes);
+    return temporary.path();
+  }
+
+  /**
+   * What models are called: their files' names without ending; where two are called the same, with the folder before it.
+   *
+   * @param models paths, no two to the same file
+   * @param taken names that are others' already
+   */
+  static List<String> names(List<Path> models, List<String> taken) {
+    List<String> names = new ArrayList<>(models.stream().map(ModelArgument::name).toList());
+    lengthen(names, taken, i -> {
+      Path parent = models.get(i).toAbsolutePath().normalize().getParent();
+      return (parent == null || parent.getFileName() == null ? "" : parent.getFileName() + "/") + names.get(i);
+    });
+    lengthen(names, taken, i -> models.get(i).toString());
+    return names;
+  }
+
+  /** Gives longer names to those that share one. */
+  private static void lengthen(List<String> names, List<String> taken, IntFunction<String> longer) {
+    Map<String, Integer> counts = new HashMap<>();
+    taken.forEach(name -> counts.merge(name, 1, Integer::sum));
+    names.forEach(name -> counts.merge(name, 1, Integer::sum));
+    for (int i = 0; i < names.size(); i++) {
+      if (counts.get(names.get(i)) > 1) {
+        names.set(i, longer.apply(i));
+      }
+    }
+  }
+
+  private void closeModels() throws IOException {
+    while (!opened.isEmpty()) {
+      opened.removeLast().close();
+    }
+  }
+
+  @Override
+  public void close() throws IOException {
+    try (TemporaryFolder _ = temporary) {
+      closeModels();
+    }
+  }
+}

@@ -1,0 +1,38 @@
+package dev.attar.cli;
+
+import dev.attar.bench.ProgressListener;
+
+/** Shows the progress of a run that has several phases, of each by itself. */
+final class PhaseProgress implements ProgressListener, AutoCloseable {
+
+  private final Console console;
+  private final boolean quiet;
+  private String phase;
+  private Progress progress;
+
+  /**
+   * @param console where to show it
+   * @param quiet whether not to show it
+   */
+  PhaseProgress(Console console, boolean quiet) {
+    this.console = console;
+    this.quiet = quiet;
+  }
+
+  @Override
+  public synchronized void at(String name, long done, long total, String unit) {
+    if (!name.equals(phase)) {
+      close();
+      phase = name;
+      progress = Progress.of(console, quiet, name, unit);
+    }
+    progress.at(done, total);
+  }
+
+  @Override
+  public synchronized void close() {
+    if (progress != null) {
+      progress.close();
+    }
+  }
+}

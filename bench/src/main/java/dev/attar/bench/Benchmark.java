@@ -75,13 +75,10 @@ public final class Benchmark {
     if (base.problem().isPresent()) {
       throw new IOException(base.problem().get());
     }
-    try (ImportanceMatrix importance = settings.importance().isPresent() ? open(settings.importance().get()) : null) {
+    Optional<Path> file = settings.importance();
+    try (ImportanceMatrix importance = file.isPresent() ? ImportanceMatrix.open(file.get()) : null) {
       return new Benchmark(base, variants, settings, Optional.ofNullable(importance), listener).run(commandLine);
     }
-  }
-
-  private static ImportanceMatrix open(Path file) throws IOException {
-    return ImportanceMatrix.open(file);
   }
 
   private Comparison run(String commandLine) throws IOException, InterruptedException {

@@ -150,11 +150,6 @@ public final class ModelWorker implements AutoCloseable {
     return ask(new Request.MeasureMemory(), Reply.Memory.class).peakResident();
   }
 
-  /** The last lines that llama.cpp logged, oldest first. */
-  public List<String> log() {
-    return process.log();
-  }
-
   private <R extends Reply> R ask(Request request, Class<R> type) throws IOException {
     process.send(Request.toFrame(request));
     while (true) {

@@ -1,11 +1,16 @@
 package dev.attar.formats;
 
+import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.CharBuffer;
+import java.nio.channels.ReadableByteChannel;
 import java.nio.charset.CharsetDecoder;
 import java.nio.charset.CoderResult;
 import java.nio.charset.CodingErrorAction;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Locale;
 
 /**
  * Text of files that should be UTF-8 but may not be: byte-level vocabularies hold pieces of characters. Each byte {@code b} that
@@ -77,6 +82,34 @@ public final class Utf8 {
       i += Character.charCount(c);
     }
     return i;
+  }
+
+  /**
+   * Checks that a file is a text, in constant memory.
+   *
+   * @throws FormatException if a byte belongs to no valid sequence; the message names its offset
+   * @throws IOException if the file cannot be read
+   */
+  public static void requireValid(Path file) throws IOException {
+    CharsetDecoder decoder = StandardCharsets.UTF_8.newDecoder(); // reports what is malformed
+    ByteBuffer bytes = ByteBuffer.allocate(1 << 16);
+    CharBuffer characters = CharBuffer.allocate(1 << 16);
+    try (ReadableByteChannel channel = Files.newByteChannel(file)) {
+      long before = 0;
+      boolean end = false;
+      while (!end) {
+        end = channel.read(bytes) < 0;
+        bytes.flip();
+        if (decoder.decode(bytes, characters, end).isError()) {
+          long at = before + bytes.position();
+          String found = String.format(Locale.ROOT, "%02x", bytes.get(bytes.position()));
+          throw new FormatException(file, "byte " + at, found, "UTF-8 text");
+        }
+        before += bytes.position();
+        bytes.compact();
+        characters.clear();
+      }
+    }
   }
 
   /** Text from a file as part of a one-line message: in single quotes, shortened, control characters and escaped bytes as {@code ?}. */

@@ -22,6 +22,15 @@ final class Iq4 {
     return x < THRESHOLDS[i + 1] ? i : i + 1;
   }
 
+  /** {@link #VALUES} in single precision; a new array. */
+  static float[] levels() {
+    float[] levels = new float[VALUES.length];
+    for (int i = 0; i < levels.length; i++) {
+      levels[i] = VALUES[i];
+    }
+    return levels;
+  }
+
   private static float[] thresholds() {
     float[] thresholds = new float[16];
     thresholds[0] = Float.NEGATIVE_INFINITY;

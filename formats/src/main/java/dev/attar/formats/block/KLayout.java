@@ -15,62 +15,109 @@ final class KLayout {
   private KLayout() {}
 
   /** Q2_K, 64 bytes: a byte holds the codes of four values that lie 32 apart. */
-  static void putTwoBits(byte[] codes, byte[] out, int at) {
+  static void putTwoBits(byte[] codes, int from, byte[] out, int at) {
     for (int j = 0; j < SUPER; j += 128) {
       for (int l = j; l < j + 32; l += 8) {
-        long q1 = Bits.getLong(codes, l) & LOW_2;
-        long q2 = Bits.getLong(codes, l + 32) & LOW_2;
-        long q3 = Bits.getLong(codes, l + 64) & LOW_2;
-        long q4 = Bits.getLong(codes, l + 96) & LOW_2;
+        long q1 = Bits.getLong(codes, from + l) & LOW_2;
+        long q2 = Bits.getLong(codes, from + l + 32) & LOW_2;
+        long q3 = Bits.getLong(codes, from + l + 64) & LOW_2;
+        long q4 = Bits.getLong(codes, from + l + 96) & LOW_2;
         Bits.putLong(out, at + j / 4 + (l - j), q1 | (q2 << 2) | (q3 << 4) | (q4 << 6));
       }
     }
   }
 
+  /** Codes as written by {@link #putTwoBits}. */
+  static void getTwoBits(byte[] in, int at, byte[] codes, int to) {
+    for (int j = 0; j < SUPER; j += 128) {
+      for (int l = j; l < j + 32; l += 8) {
+        long q = Bits.getLong(in, at + j / 4 + (l - j));
+        Bits.putLong(codes, to + l, q & LOW_2);
+        Bits.putLong(codes, to + l + 32, (q >>> 2) & LOW_2);
+        Bits.putLong(codes, to + l + 64, (q >>> 4) & LOW_2);
+        Bits.putLong(codes, to + l + 96, (q >>> 6) & LOW_2);
+      }
+    }
+  }
+
   /** Q3_K: 32 bytes with the codes' high bits, then their low two bits as in Q2_K. */
-  static void putThreeBits(byte[] codes, byte[] out, int at) {
-    putHighBits(codes, 2, out, at);
-    putTwoBits(codes, out, at + 32);
+  static void putThreeBits(byte[] codes, int from, byte[] out, int at) {
+    putHighBits(codes, from, 2, out, at);
+    putTwoBits(codes, from, out, at + 32);
+  }
+
+  /** Codes as written by {@link #putThreeBits}. */
+  static void getThreeBits(byte[] in, int at, byte[] codes, int to) {
+    getTwoBits(in, at + 32, codes, to);
+    addHighBits(in, at, codes, to, 2);
   }
 
   /** Q4_K, 128 bytes: a byte holds the codes of two values that lie 32 apart. */
-  static void putFourBits(byte[] codes, byte[] out, int at) {
+  static void putFourBits(byte[] codes, int from, byte[] out, int at) {
     for (int j = 0; j < SUPER; j += 64) {
       for (int l = j; l < j + 32; l += 8) {
-        long q1 = Bits.getLong(codes, l) & LOW_4;
-        long q2 = Bits.getLong(codes, l + 32) & LOW_4;
+        long q1 = Bits.getLong(codes, from + l) & LOW_4;
+        long q2 = Bits.getLong(codes, from + l + 32) & LOW_4;
         Bits.putLong(out, at + j / 2 + (l - j), q1 | (q2 << 4));
       }
     }
   }
 
+  /** Codes as written by {@link #putFourBits}. */
+  static void getFourBits(byte[] in, int at, byte[] codes, int to) {
+    for (int j = 0; j < SUPER; j += 64) {
+      for (int l = j; l < j + 32; l += 8) {
+        long q = Bits.getLong(in, at + j / 2 + (l - j));
+        Bits.putLong(codes, to + l, q & LOW_4);
+        Bits.putLong(codes, to + l + 32, (q >>> 4) & LOW_4);
+      }
+    }
+  }
+
   /** Q5_K: 32 bytes with the codes' high bits, then their low four bits as in Q4_K. */
-  static void putFiveBits(byte[] codes, byte[] out, int at) {
-    putHighBits(codes, 4, out, at);
-    putFourBits(codes, out, at + 32);
+  static void putFiveBits(byte[] codes, int from, byte[] out, int at) {
+    putHighBits(codes, from, 4, out, at);
+    putFourBits(codes, from, out, at + 32);
+  }
+
+  /** Codes as written by {@link #putFiveBits}. */
+  static void getFiveBits(byte[] in, int at, byte[] codes, int to) {
+    getFourBits(in, at + 32, codes, to);
+    addHighBits(in, at, codes, to, 4);
   }
 
   /** 32 bytes: a byte holds the high bits of eight codes whose values lie 32 apart. */
-  private static void putHighBits(byte[] codes, int lowBits, byte[] out, int at) {
+  private static void putHighBits(byte[] codes, int from, int lowBits, byte[] out, int at) {
     for (int l = 0; l < 32; l += 8) {
       long bits = 0;
       for (int j = 0; j < 8; j++) {
-        bits |= ((Bits.getLong(codes, 32 * j + l) >>> lowBits) & LOW_1) << j;
+        bits |= ((Bits.getLong(codes, from + 32 * j + l) >>> lowBits) & LOW_1) << j;
       }
       Bits.putLong(out, at + l, bits);
     }
   }
 
+  /** Sets the high bits of codes whose low bits are in place, as written by {@link #putHighBits}. */
+  private static void addHighBits(byte[] in, int at, byte[] codes, int to, int lowBits) {
+    for (int l = 0; l < 32; l += 8) {
+      long bits = Bits.getLong(in, at + l);
+      for (int j = 0; j < 8; j++) {
+        int code = to + 32 * j + l;
+        Bits.putLong(codes, code, Bits.getLong(codes, code) | (((bits >>> j) & LOW_1) << lowBits));
+      }
+    }
+  }
+
   /** Q6_K: 128 bytes with the codes' low four bits, then 64 with their high two bits. */
-  static void putSixBits(byte[] codes, byte[] out, int at) {
+  static void putSixBits(byte[] codes, int from, byte[] out, int at) {
     for (int j = 0; j < SUPER; j += 128) {
       int low = at + j / 2 - j;
       int high = at + 128 + j / 4 - j;
       for (int l = j; l < j + 32; l += 8) {
-        long q1 = Bits.getLong(codes, l);
-        long q2 = Bits.getLong(codes, l + 32);
-        long q3 = Bits.getLong(codes, l + 64);
-        long q4 = Bits.getLong(codes, l + 96);
+        long q1 = Bits.getLong(codes, from + l);
+        long q2 = Bits.getLong(codes, from + l + 32);
+        long q3 = Bits.getLong(codes, from + l + 64);
+        long q4 = Bits.getLong(codes, from + l + 96);
         Bits.putLong(out, low + l, (q1 & LOW_4) | ((q3 & LOW_4) << 4));
         Bits.putLong(out, low + l + 32, (q2 & LOW_4) | ((q4 & LOW_4) << 4));
         Bits.putLong(
@@ -78,6 +125,23 @@ final class KLayout {
           high + l,
           ((q1 >>> 4) & LOW_2) | (((q2 >>> 4) & LOW_2) << 2) | (((q3 >>> 4) & LOW_2) << 4) | (((q4 >>> 4) & LOW_2) << 6)
         );
+      }
+    }
+  }
+
+  /** Codes as written by {@link #putSixBits}. */
+  static void getSixBits(byte[] in, int at, byte[] codes, int to) {
+    for (int j = 0; j < SUPER; j += 128) {
+      int low = at + j / 2 - j;
+      int high = at + 128 + j / 4 - j;
+      for (int l = j; l < j + 32; l += 8) {
+        long q13 = Bits.getLong(in, low + l);
+        long q24 = Bits.getLong(in, low + l + 32);
+        long pairs = Bits.getLong(in, high + l);
+        Bits.putLong(codes, to + l, (q13 & LOW_4) | ((pairs & LOW_2) << 4));
+        Bits.putLong(codes, to + l + 32, (q24 & LOW_4) | (((pairs >>> 2) & LOW_2) << 4));
+        Bits.putLong(codes, to + l + 64, ((q13 >>> 4) & LOW_4) | (((pairs >>> 4) & LOW_2) << 4));
+        Bits.putLong(codes, to + l + 96, ((q24 >>> 4) & LOW_4) | (((pairs >>> 6) & LOW_2) << 4));
       }
     }
   }

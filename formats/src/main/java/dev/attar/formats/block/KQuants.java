@@ -166,9 +166,9 @@ final class KQuants {
     /** Writes the codes of a super-block. */
     void putCodes(byte[] codes, byte[] out, int at) {
       switch (this) {
-        case Q2_K -> KLayout.putTwoBits(codes, out, at + 16);
-        case Q4_K -> KLayout.putFourBits(codes, out, at + 16);
-        case Q5_K -> KLayout.putFiveBits(codes, out, at + 16);
+        case Q2_K -> KLayout.putTwoBits(codes, 0, out, at + 16);
+        case Q4_K -> KLayout.putFourBits(codes, 0, out, at + 16);
+        case Q5_K -> KLayout.putFiveBits(codes, 0, out, at + 16);
       }
     }
   }
@@ -254,8 +254,8 @@ final class KQuants {
     /** Writes the codes of a super-block. */
     void putCodes(byte[] codes, byte[] out, int at) {
       switch (this) {
-        case Q3_K -> KLayout.putThreeBits(codes, out, at);
-        case Q6_K -> KLayout.putSixBits(codes, out, at);
+        case Q3_K -> KLayout.putThreeBits(codes, 0, out, at);
+        case Q6_K -> KLayout.putSixBits(codes, 0, out, at);
       }
     }
   }

@@ -21,11 +21,11 @@ import java.util.Map;
  */
 final class GgufImatrix {
 
-  private static final String SUMS = ".in_sum2";
-  private static final String COUNTS = ".counts";
-  private static final String DATASETS = "imatrix.datasets";
-  private static final String CHUNK_COUNT = "imatrix.chunk_count";
-  private static final String CHUNK_SIZE = "imatrix.chunk_size";
+  static final String SUMS = ".in_sum2";
+  static final String COUNTS = ".counts";
+  static final String DATASETS = "imatrix.datasets";
+  static final String CHUNK_COUNT = "imatrix.chunk_count";
+  static final String CHUNK_SIZE = "imatrix.chunk_size";
   private static final int MAX_EXPERTS = 1 << 16;
   private static final float MAX_COUNT = 0x1p62f;
 

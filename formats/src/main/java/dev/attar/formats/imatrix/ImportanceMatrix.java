@@ -104,6 +104,29 @@ public final class ImportanceMatrix implements AutoCloseable {
     return GgufImatrix.read(path);
   }
 
+  /**
+   * A stand-in for a matrix that is still to be measured, for plans: the same weight for every column.
+   *
+   * @param path where it is going to be, for messages
+   * @param columns the number of weights of each tensor: its columns times its experts
+   */
+  public static ImportanceMatrix unmeasured(Path path, Map<String, Integer> columns) {
+    // Without activations all weights are 1.
+    MemorySegment sums = MemorySegment.ofArray(
+      new float[columns
+        .values()
+        .stream()
+        .mapToInt(n -> n)
+        .max()
+        .orElse(0)]
+    );
+    Map<String, Entry> entries = new LinkedHashMap<>();
+    columns.forEach((tensor, n) ->
+      entries.put(tensor, new Entry(sums.asSlice(0, (long) n * Float.BYTES), new long[] { 0 }))
+    );
+    return new ImportanceMatrix(() -> {}, path, false, entries, List.of(), 0);
+  }
+
   /** Checks the sums of a tensor: whole, finite and not negative. */
   static void checkSums(Path path, String tensor, MemorySegment sums) throws FormatException {
     long n = sums.byteSize() / Float.BYTES;

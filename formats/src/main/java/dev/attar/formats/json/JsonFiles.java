@@ -74,7 +74,7 @@ public final class JsonFiles {
   public static ObjectNode object(Path file) throws IOException {
     JsonNode[] node = new JsonNode[1];
     stream(file, parser -> node[0] = tree(parser));
-    return requireObject(file, node[0]);
+    return requireObject(file, "top level", node[0]);
   }
 
   /** As {@link #object}, empty if there is no such file. */
@@ -96,7 +96,7 @@ public final class JsonFiles {
    */
   public static ObjectNode strictObject(Path file, String place, byte[] bytes) throws IOException {
     try (Reader in = utf8(new ByteArrayInputStream(bytes))) {
-      return requireObject(file, STRICT.readTree(in));
+      return requireObject(file, place, STRICT.readTree(in));
     } catch (JsonProcessingException e) {
       throw new FormatException(file, place + ": " + reason(e));
     } catch (CharacterCodingException _) {
@@ -138,16 +138,11 @@ public final class JsonFiles {
     return new InputStreamReader(bytes, StandardCharsets.UTF_8.newDecoder());
   }
 
-  private static ObjectNode requireObject(Path file, JsonNode node) throws FormatException {
+  private static ObjectNode requireObject(Path file, String place, JsonNode node) throws FormatException {
     if (node instanceof ObjectNode object) {
       return object;
     }
-    throw new FormatException(
-      file,
-      "top level",
-      node == null || node.isMissingNode() ? "nothing" : kind(node),
-      "an object"
-    );
+    throw new FormatException(file, place, node == null || node.isMissingNode() ? "nothing" : kind(node), "an object");
   }
 
   /** The kind of a JSON value, for messages: {@code number}, {@code array} and so on. */

@@ -78,6 +78,18 @@ class ImportanceMatrixTest {
   }
 
   @Test
+  void anUnmeasuredMatrixWeighsAllColumnsAlike() {
+    Path path = Path.of("text.txt");
+    try (ImportanceMatrix matrix = ImportanceMatrix.unmeasured(path, Map.of("a", 3, "b", 2))) {
+      assertEquals(path, matrix.path());
+      assertEquals(Set.of("a", "b"), matrix.tensors());
+      assertEquals(2, matrix.columns("b").orElseThrow());
+      assertArrayEquals(new float[] { 1, 1, 1 }, matrix.weights("a").orElseThrow());
+      assertTrue(matrix.weights("c").isEmpty());
+    }
+  }
+
+  @Test
   void sumsAreDividedByTheCountOfTheirExpert() throws IOException {
     Path file = experts(1, 2, 3, 4, 5, 6).write(folder.resolve("i.gguf"));
     try (ImportanceMatrix matrix = ImportanceMatrix.open(file)) {

@@ -15,6 +15,7 @@ import java.lang.invoke.MethodHandle;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.OptionalInt;
 
 /**
@@ -64,6 +65,7 @@ public final class LlamaContext implements AutoCloseable {
   private final LlamaLibrary library;
   private final LlamaModel model;
   private final MemorySegment memory;
+  private final Optional<Evaluation> evaluation;
   private final MethodHandle decode;
   private final MethodHandle getLogits;
   private final MethodHandle synchronize;
@@ -79,11 +81,18 @@ public final class LlamaContext implements AutoCloseable {
   private int outputs;
   private Arena lent; // bounds the time in which the logits may be read
 
-  LlamaContext(LlamaLibrary library, LlamaModel model, MemorySegment handle, MemorySegment memory) {
+  LlamaContext(
+    LlamaLibrary library,
+    LlamaModel model,
+    MemorySegment handle,
+    MemorySegment memory,
+    Optional<Evaluation> evaluation
+  ) {
     this.library = library;
     this.model = model;
     this.handle = handle;
     this.memory = memory;
+    this.evaluation = evaluation;
     decode = library.function("llama_decode", FunctionDescriptor.of(JAVA_INT, ADDRESS, Batch.LAYOUT));
     getLogits = library.function("llama_get_logits", FunctionDescriptor.of(ADDRESS, ADDRESS));
     synchronize = library.function("llama_synchronize", FunctionDescriptor.ofVoid(ADDRESS));
@@ -126,11 +135,16 @@ public final class LlamaContext implements AutoCloseable {
    * Computes the tokens of a batch and remembers them. A sequence's positions must go on where they ended, without a gap. On a GPU
    * the computation may still run when this returns.
    *
+   * <p>Where a {@link NodeObserver} leaves out the rest of a graph, there are no {@link #logits}. The tokens count as remembered all
+   * the same, and the layers that were computed do remember them, as those of the next micro-batches and batches may need; the other
+   * layers remember nothing of use until {@link #clear}. After an exception of the observer, no layer may.
+   *
+   * @return whether everything was computed: true without an observer
    * @throws IllegalArgumentException if the batch is empty, or if it has more tokens, other tokens or other sequences than the
    *     context
    * @throws IOException if the context has no room for the tokens, or if llama.cpp cannot compute them
    */
-  public void decode(Batch batch) throws IOException {
+  public boolean decode(Batch batch) throws IOException {
     requireOpen();
     // A batch that breaks one of these limits ends the process, or reads where there is nothing.
     requireRange("size of the batch", batch.size(), 1, batchSize);
@@ -141,11 +155,15 @@ public final class LlamaContext implements AutoCloseable {
     }
     recall();
     long logged = library.nativeLog().count();
-    int result = Natives.call(() -> (int) decode.invokeExact(handle, batch.struct()));
+    MemorySegment struct = batch.struct();
+    evaluation.ifPresent(Evaluation::begin);
+    int result = Natives.call(() -> (int) decode.invokeExact(handle, struct));
+    boolean complete = evaluation.map(Evaluation::end).orElse(true);
     if (result != 0) {
       throw new IOException(model + ": " + batch.size() + " tokens not decoded: " + describe(result, logged));
     }
-    outputs = batch.outputs();
+    outputs = complete ? batch.outputs() : 0;
+    return complete;
   }
 
   private String describe(int result, long logged) {
@@ -281,15 +299,25 @@ public final class LlamaContext implements AutoCloseable {
     if (handle == null) {
       throw new IllegalStateException(model + ": the context is closed");
     }
+    requireIdle();
+  }
+
+  /** A context that its own observer used would end the process. */
+  private void requireIdle() {
+    if (evaluation.isPresent() && evaluation.get().running()) {
+      throw new IllegalStateException(model + ": the context is computing");
+    }
   }
 
   /** Frees the context. Further calls do nothing. */
   @Override
   public void close() {
     if (handle != null) {
+      requireIdle();
       recall();
       library.perform("llama_free", handle);
       handle = null;
+      evaluation.ifPresent(Evaluation::close);
       pools.values().forEach(ThreadPool::close);
       model.forget(this);
     }

@@ -41,6 +41,7 @@ public final class LlamaLibrary {
   private final SymbolLookup symbols;
   private final String version;
   private final NativeLog log = new NativeLog();
+  private final GgmlTensors tensors;
   private boolean backendsLoaded;
 
   /**
@@ -75,6 +76,7 @@ public final class LlamaLibrary {
     for (ParamsType type : List.of(ParamsType.QUANTIZE, ParamsType.MODEL, ParamsType.CONTEXT)) {
       type.check(this);
     }
+    tensors = new GgmlTensors(this);
   }
 
   /** Takes the log. Where a process loads several copies of the libraries, parts of them are shared: the last one has it. */
@@ -249,6 +251,10 @@ public final class LlamaLibrary {
 
   NativeLog nativeLog() {
     return log;
+  }
+
+  GgmlTensors tensors() {
+    return tensors;
   }
 
   /**

@@ -9,15 +9,14 @@ import static java.lang.foreign.ValueLayout.JAVA_LONG;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.FunctionDescriptor;
-import java.lang.foreign.Linker;
 import java.lang.foreign.MemorySegment;
 import java.lang.invoke.MethodHandle;
 import java.lang.invoke.MethodHandles;
-import java.lang.invoke.MethodType;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Objects;
+import java.util.Optional;
 import java.util.OptionalInt;
 import java.util.function.DoubleConsumer;
 
@@ -32,9 +31,13 @@ public final class LlamaModel implements AutoCloseable {
   // Longer than what any architecture and file type give.
   private static final int DESCRIPTION_BYTES = 256;
 
+  private static final int LOAD_MODE_NONE = 0; // LLAMA_LOAD_MODE_NONE
+  private static final int LAZY_MODE_OFF = 0; // LLAMA_LAZY_MODE_OFF
+
   private final LlamaLibrary library;
   private final Path file;
   private final boolean vocabularyOnly;
+  private final boolean mmap;
   private final Tokens tokens;
   private final String description;
   private final long bytes;
@@ -53,24 +56,28 @@ public final class LlamaModel implements AutoCloseable {
    * @param gpuLayers number of layers whose weights go to GPUs, from the last one on; empty for llama.cpp's choice, which is all of
    *     them where there is a GPU
    * @param vocabularyOnly load no weights: the model has {@link #tokens} and can do nothing else
+   * @param mmap have the weights where llama.cpp likes them best: the file mapped into memory where the system can do it, or the
+   *     bytes in another order that suits the processor. Without it they are read into memory as they are in the file, and
+   *     {@link WeightTensor#write} can replace them
    * @param progress hears the loaded part of the weights, 0 to 1, on the loading thread; may be {@code null}
    */
-  public record Options(OptionalInt gpuLayers, boolean vocabularyOnly, DoubleConsumer progress) {
+  public record Options(OptionalInt gpuLayers, boolean vocabularyOnly, boolean mmap, DoubleConsumer progress) {
     /** llama.cpp's own choices, and nobody hears of the progress. */
     public static Options defaults() {
-      return new Options(OptionalInt.empty(), false, null);
+      return new Options(OptionalInt.empty(), false, true, null);
     }
 
     /** The vocabulary and nothing else. */
     public static Options vocabulary() {
-      return new Options(OptionalInt.empty(), true, null);
+      return new Options(OptionalInt.empty(), true, true, null);
     }
   }
 
-  private LlamaModel(LlamaLibrary library, Path file, boolean vocabularyOnly, MemorySegment handle) {
+  private LlamaModel(LlamaLibrary library, Path file, Options options, MemorySegment handle) {
     this.library = library;
     this.file = file;
-    this.vocabularyOnly = vocabularyOnly;
+    vocabularyOnly = options.vocabularyOnly;
+    mmap = options.mmap;
     this.handle = handle;
     description = describe();
     bytes = library.getLong("llama_model_size", handle);
@@ -103,43 +110,32 @@ public final class LlamaModel implements AutoCloseable {
         .set("vocab_only", options.vocabularyOnly)
         .set("progress_callback", progress.callback(arena));
       options.gpuLayers.ifPresent(layers -> params.set("n_gpu_layers", layers));
+      if (!options.mmap) {
+        params.set("load_mode", LOAD_MODE_NONE).set("lazy_mode", LAZY_MODE_OFF).set("use_extra_bufts", false);
+      }
       MemorySegment path = arena.allocateFrom(file.toString());
       MemorySegment handle = Natives.call(() -> (MemorySegment) load.invokeExact(path, params.struct()));
       progress.rethrow();
       if (handle.equals(MemorySegment.NULL)) {
         throw new IOException(file + ": llama.cpp cannot load it: " + library.nativeLog().reason(logged));
       }
-      return new LlamaModel(library, file, options.vocabularyOnly, handle);
+      return new LlamaModel(library, file, options, handle);
     }
   }
 
-  /** Passes {@code llama_progress_callback} on. What the listener throws must not pass through native code: it waits here. */
+  /** Passes {@code llama_progress_callback} on. */
   private static final class Progress {
 
     private final DoubleConsumer listener;
-    private RuntimeException exception;
-    private Error error;
+    private final Upcall upcall = new Upcall();
 
     Progress(DoubleConsumer listener) {
       this.listener = listener == null ? _ -> {} : listener;
     }
 
     MemorySegment callback(Arena arena) {
-      try {
-        return Linker.nativeLinker().upcallStub(
-          MethodHandles.lookup()
-            .findVirtual(
-              Progress.class,
-              "accept",
-              MethodType.methodType(boolean.class, float.class, MemorySegment.class)
-            )
-            .bindTo(this),
-          FunctionDescriptor.of(JAVA_BOOLEAN, JAVA_FLOAT, ADDRESS),
-          arena
-        );
-      } catch (ReflectiveOperationException e) {
-        throw new LinkageError(e.getMessage(), e);
-      }
+      FunctionDescriptor descriptor = FunctionDescriptor.of(JAVA_BOOLEAN, JAVA_FLOAT, ADDRESS);
+      return Upcall.stub(MethodHandles.lookup(), this, "accept", descriptor, arena);
     }
 
     @SuppressWarnings({ "unused", "UnusedMethod", "UnusedVariable" }) // called by native code, whose signature this is
@@ -148,20 +144,15 @@ public final class LlamaModel implements AutoCloseable {
         listener.accept(part);
         return true;
       } catch (RuntimeException e) {
-        exception = e;
+        upcall.keep(e);
       } catch (Error e) {
-        error = e;
+        upcall.keep(e);
       }
       return false; // ends the loading
     }
 
     void rethrow() {
-      if (error != null) {
-        throw error;
-      }
-      if (exception != null) {
-        throw exception;
-      }
+      upcall.rethrow();
     }
   }
 
@@ -230,6 +221,27 @@ public final class LlamaModel implements AutoCloseable {
    * @throws IllegalStateException if the model is closed, or only its vocabulary was loaded
    */
   public LlamaContext context(LlamaContext.Options options) throws IOException {
+    return context(options, Optional.empty());
+  }
+
+  /**
+   * Makes a context whose computations are observed. Operations stay on the devices that hold their weights then, where llama.cpp
+   * would otherwise have a GPU compute large batches with copies of them.
+   *
+   * @throws IOException as {@link #context(LlamaContext.Options)}
+   * @throws IllegalStateException as {@link #context(LlamaContext.Options)}
+   */
+  public LlamaContext context(LlamaContext.Options options, NodeObserver observer) throws IOException {
+    Evaluation evaluation = new Evaluation(this, library.tensors(), observer);
+    try {
+      return context(options, Optional.of(evaluation));
+    } catch (IOException | RuntimeException e) {
+      evaluation.close();
+      throw e;
+    }
+  }
+
+  private LlamaContext context(LlamaContext.Options options, Optional<Evaluation> evaluation) throws IOException {
     requireWeights();
     if (hasEncoder || !hasDecoder) {
       throw new IOException(file + ": " + description + " has an encoder, expected a model with a decoder alone");
@@ -243,6 +255,7 @@ public final class LlamaModel implements AutoCloseable {
     try (Arena arena = Arena.ofConfined()) {
       ParamsType.Params params = ParamsType.CONTEXT.defaults(library, arena);
       options.writeTo(params);
+      evaluation.ifPresent(e -> params.set("cb_eval", e.callback()).set("op_offload", false));
       created = Natives.call(() -> (MemorySegment) create.invokeExact(handle, params.struct()));
     }
     if (created.equals(MemorySegment.NULL)) {
@@ -253,7 +266,7 @@ public final class LlamaModel implements AutoCloseable {
       library.perform("llama_free", created);
       throw new IOException(file + ": " + description + " remembers no tokens, expected a model that continues a text");
     }
-    LlamaContext context = new LlamaContext(library, this, created, memory);
+    LlamaContext context = new LlamaContext(library, this, created, memory, evaluation);
     synchronized (contexts) {
       contexts.add(context);
     }
@@ -297,6 +310,15 @@ public final class LlamaModel implements AutoCloseable {
   void requireOpen() {
     if (handle == null) {
       throw new IllegalStateException(file + ": the model is closed");
+    }
+  }
+
+  /** @param name the weight's */
+  void requirePlainWeights(String name) {
+    if (mmap) {
+      throw new IllegalStateException(
+        file + ": " + name + " may be mapped or reordered, expected a model that was loaded without mmap"
+      );
     }
   }
 

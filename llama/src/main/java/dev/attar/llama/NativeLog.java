@@ -5,10 +5,8 @@ import static java.lang.foreign.ValueLayout.JAVA_INT;
 
 import java.lang.foreign.Arena;
 import java.lang.foreign.FunctionDescriptor;
-import java.lang.foreign.Linker;
 import java.lang.foreign.MemorySegment;
 import java.lang.invoke.MethodHandles;
-import java.lang.invoke.MethodType;
 import java.util.ArrayDeque;
 import java.util.Deque;
 import java.util.List;
@@ -38,21 +36,8 @@ final class NativeLog {
 
   /** A native {@code ggml_log_callback} that never goes away. */
   MemorySegment callback() {
-    try {
-      return Linker.nativeLinker().upcallStub(
-        MethodHandles.lookup()
-          .findVirtual(
-            NativeLog.class,
-            "accept",
-            MethodType.methodType(void.class, int.class, MemorySegment.class, MemorySegment.class)
-          )
-          .bindTo(this),
-        FunctionDescriptor.ofVoid(JAVA_INT, ADDRESS, ADDRESS),
-        Arena.global()
-      );
-    } catch (ReflectiveOperationException e) {
-      throw new LinkageError(e.getMessage(), e);
-    }
+    FunctionDescriptor descriptor = FunctionDescriptor.ofVoid(JAVA_INT, ADDRESS, ADDRESS);
+    return Upcall.stub(MethodHandles.lookup(), this, "accept", descriptor, Arena.global());
   }
 
   /** Receives every piece of text from now on, from whichever thread logs. Must not throw: the caller is native code. */

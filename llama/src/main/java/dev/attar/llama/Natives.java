@@ -5,6 +5,7 @@ import static java.lang.foreign.ValueLayout.JAVA_BYTE;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.FileSystemException;
 
 /** Small helpers for calls by method handle. */
 final class Natives {
@@ -51,9 +52,10 @@ final class Natives {
     return new String(bytes.asSlice(0, length).toArray(JAVA_BYTE), StandardCharsets.UTF_8);
   }
 
-  /** The kind of a file-system exception is often the only word on what went wrong. */
+  /** One line on what went wrong. Where a file-system exception names only the file, its kind says the rest. */
   static String describe(IOException e) {
     String kind = e.getClass().getSimpleName().replaceFirst("Exception$", "");
-    return kind.equals("IO") ? String.valueOf(e.getMessage()) : e.getMessage() + " (" + kind + ")";
+    boolean bare = e instanceof FileSystemException file && file.getReason() == null;
+    return e.getMessage() == null ? kind : bare ? e.getMessage() + " (" + kind + ")" : e.getMessage();
   }
 }

@@ -23,6 +23,8 @@ public final class Tokens {
   private static final int TYPE_NONE = 0; // LLAMA_VOCAB_TYPE_NONE
   private static final int TYPE_WORD_PIECE = 3; // LLAMA_VOCAB_TYPE_WPM
 
+  private static final int ATTRIBUTE_UNKNOWN = 1; // LLAMA_TOKEN_ATTR_UNKNOWN
+
   // Reserved, not used, unless a text is a trap.
   private static final long STACK_BYTES = 1L << 30;
 
@@ -35,6 +37,7 @@ public final class Tokens {
   private final MethodHandle detokenize;
   private final MethodHandle textOf;
   private final MethodHandle isEndOfGeneration;
+  private final MethodHandle attributesOf;
   private final int type;
   private final int size;
   private final boolean addsBos;
@@ -56,6 +59,7 @@ public final class Tokens {
     );
     textOf = library.function("llama_vocab_get_text", FunctionDescriptor.of(ADDRESS, ADDRESS, JAVA_INT));
     isEndOfGeneration = library.function("llama_vocab_is_eog", FunctionDescriptor.of(JAVA_BOOLEAN, ADDRESS, JAVA_INT));
+    attributesOf = library.function("llama_vocab_get_attr", FunctionDescriptor.of(JAVA_INT, ADDRESS, JAVA_INT));
     type = library.getInt("llama_vocab_type", vocabulary);
     size = library.getInt("llama_vocab_n_tokens", vocabulary);
     addsBos = library.getBoolean("llama_vocab_get_add_bos", vocabulary);
@@ -215,6 +219,17 @@ public final class Tokens {
     requireText();
     requireToken(token);
     return Natives.call(() -> (boolean) isEndOfGeneration.invokeExact(vocabulary, token));
+  }
+
+  /**
+   * Whether a token stands for text that the vocabulary has no token for.
+   *
+   * @throws IllegalArgumentException if the number is no token's
+   */
+  public boolean isUnknown(int token) {
+    requireText();
+    requireToken(token);
+    return (Natives.call(() -> (int) attributesOf.invokeExact(vocabulary, token)) & ATTRIBUTE_UNKNOWN) != 0;
   }
 
   /**

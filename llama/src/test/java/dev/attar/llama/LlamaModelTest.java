@@ -50,7 +50,7 @@ class LlamaModelTest {
   @Test
   void tellsTheProgress() throws IOException {
     List<Double> heard = new ArrayList<>();
-    LlamaModel.open(MODEL, new LlamaModel.Options(OptionalInt.of(0), false, heard::add)).close();
+    LlamaModel.open(MODEL, new LlamaModel.Options(OptionalInt.of(0), false, true, heard::add)).close();
     assertEquals(1.0, heard.getLast());
     for (int i = 0; i < heard.size(); i++) {
       assertTrue(heard.get(i) >= (i == 0 ? 0 : heard.get(i - 1)) && heard.get(i) <= 1, heard::toString);
@@ -60,12 +60,12 @@ class LlamaModelTest {
   @Test
   void whatTheListenerThrowsEndsTheLoading() {
     IllegalStateException thrown = new IllegalStateException("enough");
-    LlamaModel.Options options = new LlamaModel.Options(OptionalInt.empty(), false, _ -> {
+    LlamaModel.Options options = new LlamaModel.Options(OptionalInt.empty(), false, true, _ -> {
       throw thrown;
     });
     assertEquals(thrown, assertThrows(IllegalStateException.class, () -> LlamaModel.open(MODEL, options).close()));
     AssertionError error = new AssertionError("much too much");
-    LlamaModel.Options erring = new LlamaModel.Options(OptionalInt.empty(), false, _ -> {
+    LlamaModel.Options erring = new LlamaModel.Options(OptionalInt.empty(), false, true, _ -> {
       throw error;
     });
     assertEquals(error, assertThrows(AssertionError.class, () -> LlamaModel.open(MODEL, erring).close()));

@@ -50,6 +50,10 @@ class TokensTest {
     assertEquals("<0xFF>", tokens.text(259));
     assertTrue(tokens.isEndOfGeneration(2));
     assertFalse(tokens.isEndOfGeneration(264));
+    assertTrue(tokens.isUnknown(0));
+    assertFalse(tokens.isUnknown(1));
+    assertFalse(tokens.isUnknown(264));
+    assertThrows(IllegalArgumentException.class, () -> tokens.isUnknown(330));
   }
 
   @Test

@@ -88,7 +88,7 @@ final class ModelServer implements AutoCloseable {
     long start = System.nanoTime();
     model = LlamaModel.open(
       load.file(),
-      new LlamaModel.Options(load.gpuLayers(), load.vocabularyOnly(), _ -> signOfLife())
+      new LlamaModel.Options(load.gpuLayers(), load.vocabularyOnly(), true, _ -> signOfLife())
     );
     for (Path adapter : load.adapters()) {
       adapters.add(model.adapter(adapter));

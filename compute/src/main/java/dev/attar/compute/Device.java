@@ -1,0 +1,154 @@
+package dev.attar.compute;
+
+import java.lang.foreign.MemorySegment;
+
+/**
+ * What computes. Matrices are single-precision and stay in the device's memory; a factorization computes in double precision where
+ * its accuracy needs it. Operations are complete when they return. One operation at a time.
+ *
+ * <p>Every operation throws {@code IllegalArgumentException} if a matrix is another device's, if shapes do not fit, or if a result
+ * would overwrite what it is computed from where that is not said to be allowed; {@code IllegalStateException} if the device or a
+ * matrix's scope is closed: nothing has changed then. It throws {@link OutOfDeviceMemoryException} if there is no room for what it
+ * needs meanwhile.
+ */
+public interface Device extends AutoCloseable {
+  /** What it is, in one line: {@code cpu (OpenBLAS 0.3.31 SkylakeX, 2 threads, 512-bit vectors)}. */
+  String name();
+
+  /** A new scope for matrices. */
+  Scope scope();
+
+  /**
+   * Copies numbers to a matrix.
+   *
+   * @param from little-endian float32, row-major, as many as the matrix has
+   */
+  void upload(MemorySegment from, Matrix to);
+
+  /**
+   * Copies a matrix's numbers.
+   *
+   * @param to little-endian float32, row-major, room for as many as the matrix has
+   */
+  void download(Matrix from, MemorySegment to);
+
+  /** {@code c = alpha op(a) op(b) + beta c}, where op transposes if so said. With beta 0, what was in c does not matter. */
+  void gemm(float alpha, Matrix a, boolean transposeA, Matrix b, boolean transposeB, float beta, Matrix c);
+
+  /** The upper triangle of {@code c = alpha x'x + beta c}; x is (n, d), c is (d, d), what is below c's diagonal stays. */
+  void syrk(float alpha, Matrix x, float beta, Matrix c);
+
+  /**
+   * The lower triangular L with positive diagonal such that {@code a = L L'}.
+   *
+   * @param a symmetric (n, n), of which the upper triangle is read
+   * @param lower gets L (n, n), zeros above its diagonal; may be a itself
+   * @return 0, or k if the leading minor of order k is not positive or not a number: a is not positive definite then, and lower's
+   *     contents are unspecified
+   */
+  int cholesky(Matrix a, Matrix lower);
+
+  /**
+   * Replaces a lower triangular (n, n) with its inverse. What is above the diagonal is not read and stays.
+   *
+   * @throws IllegalArgumentException if a number on the diagonal is 0
+   */
+  void triangularInverse(Matrix lower);
+
+  /**
+   * Replaces b (n, m) with the x of {@code L x = b}, or of {@code L' x = b} if transposed.
+   *
+   * @param lower L (n, n), of which what is above the diagonal is not read
+   * @throws IllegalArgumentException if a number on the diagonal is 0
+   */
+  void triangularSolve(Matrix lower, boolean transpose, Matrix b);
+
+  /**
+   * Eigenvalues and eigenvectors of a symmetric matrix.
+   *
+   * @param a (n, n), of which the upper triangle is read
+   * @param values gets the n eigenvalues in ascending order
+   * @param vectors gets the eigenvectors (n, n), one of length 1 in each row, in the order of the values; may be a itself
+   * @throws IllegalArgumentException also if a number is not finite
+   * @throws ArithmeticException if the iteration does not converge
+   */
+  void symmetricEigen(Matrix a, float[] values, Matrix vectors);
+
+  /**
+   * The singular value decomposition {@code a = u diag(values) vt} with k = min(m, n).
+   *
+   * @param a (m, n), left as it is
+   * @param u gets the left singular vectors (m, k) in its columns
+   * @param values gets the k singular values in descending order
+   * @param vt gets the right singular vectors (k, n) in its rows
+   * @throws IllegalArgumentException also if a number is not finite
+   * @throws ArithmeticException if the iteration does not converge
+   */
+  void svd(Matrix a, Matrix u, float[] values, Matrix vt);
+
+  /** Copies a square matrix's upper triangle to its lower one. */
+  void mirror(Matrix a);
+
+  /**
+   * The factor by which a column's rounding error is fed back into the columns after it, when columns are rounded in a given order.
+   * With {@code H = gram + ridge I}, rows and columns in the reverse of that order, it is the unit lower triangular M of {@code H =
+   * M D M'} with a diagonal D. The LDL decomposition makes the column walk of GPTQ (Frantar et al., 2022) the same as LDLQ (Chee
+   * et al., 2023, theorem 6), which needs no inverse. Computed in double precision.
+   *
+   * @param gram symmetric (n, n), both triangles filled
+   * @param order the columns in the order in which they will be rounded, each number from 0 to n - 1 once
+   * @param factor gets M below its diagonal and D on it, (n, n)
+   * @return 0, or k if the leading minor of order k, of H in that reversed order, is not positive or not a number: factor's contents
+   *     are unspecified then
+   */
+  int feedbackFactor(Matrix gram, float ridge, int[] order, Matrix factor);
+
+  /**
+   * GPTQ's walk: rounds the columns of the weights one after the other to a grid, and feeds the error of each back into those after
+   * it, so that {@code trace(E H E')} of the whole error E stays small. Matrices have a column per row of the weights, which do not
+   * depend on each other.
+   *
+   * @param weights (n, rows), left as they are
+   * @param factor of {@link #feedbackFactor}, (n, n)
+   * @param order the order that the factor was made for
+   * @param grid what the weights can become; its matrices change if reach is above 0
+   * @param reach 0 to keep the grid's scales. Otherwise the walk chooses them when it comes to a group of columns, seeing what the
+   *     columns before it left: scales up to so many numbers from those of the grid, minimums up to two thirds as many; d itself, in
+   *     so many steps, where groups have no scales. The order must go through the columns of a group without a break then
+   * @param levels gets the chosen levels (n, rows)
+   */
+  void columnWalk(Matrix weights, Matrix factor, int[] order, QuantizationGrid grid, int reach, Matrix levels);
+
+  /**
+   * Lowers {@code trace(E H E')} further by cyclic coordinate descent, where E is what the levels leave of the weights and {@code H =
+   * gram + ridge I}: each weight in turn gets the level that is best while all others stay. No step raises the error.
+   *
+   * @param weights (n, rows), left as they are
+   * @param gram symmetric (n, n), both triangles filled
+   * @param grid what the weights can become; its matrices change if scales are refined
+   * @param levels (n, rows) levels of the grid, which change
+   * @param passes how often to go over all columns
+   * @param scales whether the grid's scales and minimums (whole numbers) and its d and dmin (half-precision numbers) are fitted to the
+   *     levels too
+   */
+  void refine(
+    Matrix weights,
+    Matrix gram,
+    float ridge,
+    QuantizationGrid grid,
+    Matrix levels,
+    int passes,
+    boolean scales
+  );
+
+  /**
+   * The errors that levels leave: for each row e of what they leave of the weights, {@code e H e'} with {@code H = gram}.
+   *
+   * @param errors gets one number per row of the weights
+   */
+  void gramErrors(Matrix weights, Matrix gram, QuantizationGrid grid, Matrix levels, double[] errors);
+
+  /** Frees what the device holds; its scopes must be closed. */
+  @Override
+  void close();
+}

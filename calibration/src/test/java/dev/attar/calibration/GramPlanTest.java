@@ -1,0 +1,72 @@
+package dev.attar.calibration;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Random;
+import org.junit.jupiter.api.Test;
+
+class GramPlanTest {
+
+  private static GramRequest dense(int columns) {
+    return GramRequest.all(new LinearInput("w" + columns, List.of("w" + columns), columns, 1));
+  }
+
+  @Test
+  void aMatrixTakesALittleOverHalfOfItsSquare() {
+    assertEquals(4 * 256 * 256, GramPlan.bytes(dense(256).input()));
+    assertEquals(4 * 512 * 512, GramPlan.bytes(dense(512).input()));
+    // Two squares on the diagonal, 512 and 88, and what is between them.
+    assertEquals(4 * (512 * 512 + 512 * 88 + 88 * 88), GramPlan.bytes(dense(600).input()));
+    long large = GramPlan.bytes(dense(14336).input());
+    long square = 4L * 14336 * 14336;
+    assertTrue(large > square / 2 && large < (1.05 * square) / 2);
+    assertEquals(0x1p45, (double) GramPlan.bytes(dense(1 << 22).input()), 0x1p35); // no int overflows
+  }
+
+  @Test
+  void waitingRowsAreSharedByInputsOfOneWidthButNotByExperts() {
+    long rows = 2L * 4 * 512 * 256;
+    assertEquals(2 * GramPlan.bytes(dense(256).input()) + rows, GramPlan.bytes(List.of(dense(256), dense(256))));
+    LinearInput experts = new LinearInput("e", List.of("e"), 256, 3);
+    List<GramRequest> two = List.of(new GramRequest(experts, 0), GramRequest.all(experts));
+    assertEquals(2 * (GramPlan.bytes(experts) + rows), GramPlan.bytes(two));
+  }
+
+  @Test
+  void passesKeepTheOrderAndFit() throws IOException {
+    Random random = new Random(5);
+    for (int round = 0; round < 200; round++) {
+      List<GramRequest> requests = new ArrayList<>();
+      for (int i = random.nextInt(40); i > 0; i--) {
+        requests.add(dense(1 + random.nextInt(1500)));
+      }
+      long available = GramPlan.bytes(List.of(dense(1500))) + random.nextInt(1 << 26);
+      List<List<GramRequest>> passes = GramPlan.passes(requests, available);
+      assertEquals(requests, passes.stream().flatMap(List::stream).toList());
+      for (int i = 0; i < passes.size(); i++) {
+        assertTrue(GramPlan.bytes(passes.get(i)) <= available);
+        if (i > 0) {
+          List<GramRequest> longer = new ArrayList<>(passes.get(i - 1));
+          longer.add(passes.get(i).getFirst());
+          assertTrue(GramPlan.bytes(longer) > available); // greedy
+        }
+      }
+    }
+  }
+
+  @Test
+  void aMatrixThatDoesNotFitIsNamed() {
+    IOException e = assertThrows(IOException.class, () -> GramPlan.passes(List.of(dense(256), dense(512)), 2 << 20));
+    assertEquals(
+      "the Gram matrix of w512 takes " +
+        GramPlan.bytes(List.of(dense(512))) +
+        " bytes of memory, available are 2097152",
+      e.getMessage()
+    );
+  }
+}

@@ -12,7 +12,7 @@ import java.util.Map;
 import java.util.Set;
 
 /** The encoder of each tensor type: in Java where there is one, llama.cpp's library for the rest. */
-final class Encoders {
+public final class Encoders {
 
   private final Map<TensorType, BlockEncoder> encoders = new EnumMap<>(TensorType.class);
 
@@ -21,7 +21,7 @@ final class Encoders {
    *
    * @throws IOException if a type needs llama.cpp's library and there is none, or it cannot be written at all
    */
-  Encoders(Set<TensorType> types) throws IOException {
+  public Encoders(Set<TensorType> types) throws IOException {
     for (TensorType type : types) {
       if (!isWritable(type)) {
         throw new QuantizationException("tensors of type " + type + " cannot be written");
@@ -30,12 +30,13 @@ final class Encoders {
     }
   }
 
-  BlockEncoder of(TensorType type) {
+  /** The encoder of one of the types that were asked for. */
+  public BlockEncoder of(TensorType type) {
     return encoders.get(type);
   }
 
   /** Whether tensors can be encoded as this type: not for integers, and not for the two types of intermediate results. */
-  static boolean isWritable(TensorType type) {
+  public static boolean isWritable(TensorType type) {
     return switch (type) {
       case Q8_1, Q8_K, F64, I8, I16, I32, I64 -> false;
       default -> true;

@@ -118,22 +118,27 @@ public enum FileType {
   }
 
   /**
+   * The file type that is the usual one for a model whose tensors have mostly this type; empty if there is none.
+   *
+   * @param mostFrequent a tensor type
+   */
+  public static Optional<FileType> usual(TensorType mostFrequent) {
+    return switch (mostFrequent) {
+      case Q3_K -> Optional.of(Q3_K_M);
+      case Q4_K -> Optional.of(Q4_K_M);
+      case Q5_K -> Optional.of(Q5_K_M);
+      default -> Arrays.stream(values())
+        .filter(t -> t.name().equals(mostFrequent.name()))
+        .findFirst();
+    };
+  }
+
+  /**
    * The number that llama.cpp takes for {@code general.file_type} of a file that has none: the usual mixture of the tensor type that
    * most tensors have, plus 1024 to say that it is a guess.
    */
   static int guess(TensorType mostFrequent) {
-    int id = switch (mostFrequent) {
-      case Q3_K -> Q3_K_M.id;
-      case Q4_K -> Q4_K_M.id;
-      case Q5_K -> Q5_K_M.id;
-      case IQ2_S -> IQ2_S.id;
-      case NVFP4 -> 39;
-      default -> Arrays.stream(values())
-        .filter(t -> t.name().equals(mostFrequent.name()))
-        .mapToInt(FileType::id)
-        .findFirst()
-        .orElse(F32.id);
-    };
+    int id = mostFrequent == TensorType.NVFP4 ? 39 : usual(mostFrequent).orElse(F32).id;
     return id | 1024;
   }
 }

@@ -170,7 +170,11 @@ final class Planner {
     entries.removeAll("attar.quantize.");
     entries.putOrigin(model);
     entries.put("attar.method", MetadataValue.string("rtn"));
-    entries.put("attar.quantize.type", MetadataValue.string(options.fileType().name()));
+    if (options.chosen() == null) {
+      entries.put("attar.quantize.type", MetadataValue.string(options.fileType().name()));
+    } else {
+      options.chosen().metadata().forEach(entries::put);
+    }
     if (options.pure()) {
       entries.put("attar.quantize.pure", MetadataValue.bool(true));
     }

@@ -5,6 +5,7 @@ import dev.attar.formats.Model;
 import dev.attar.formats.TensorInfo;
 import dev.attar.formats.TensorType;
 import dev.attar.formats.architecture.OutputType;
+import dev.attar.formats.gguf.GgufLayout;
 import dev.attar.formats.imatrix.ImportanceMatrix;
 import java.nio.file.Path;
 import java.util.EnumSet;
@@ -48,6 +49,12 @@ public record QuantizationPlan(
    */
   public static QuantizationPlan convert(Model model, OutputType outputType) {
     return new Planner(model).convert(outputType);
+  }
+
+  /** The same plan with other metadata. */
+  public QuantizationPlan withMetadata(Metadata other) {
+    long bytes = problems.isEmpty() ? GgufLayout.of(other, infos()).fileBytes() : fileBytes;
+    return new QuantizationPlan(source, other, tensors, importance, bytes, problems);
   }
 
   /** The tensors as they are written. */

@@ -1,5 +1,7 @@
 package dev.attar.quant;
 
+import static java.lang.foreign.ValueLayout.JAVA_BYTE;
+
 import dev.attar.formats.FormatException;
 import dev.attar.formats.Model;
 import dev.attar.formats.Tensor;
@@ -9,6 +11,7 @@ import dev.attar.formats.block.BlockDecoders;
 import dev.attar.formats.block.RowValidator;
 import dev.attar.formats.gguf.GgufWriter;
 import java.io.IOException;
+import java.lang.foreign.MemorySegment;
 import java.nio.channels.ClosedByInterruptException;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -60,6 +63,7 @@ public final class QuantizationRun {
   private record Band(int tensor, long firstRow, int rows, float[] importance) {}
 
   private final QuantizationPlan plan;
+  private final Map<String, MemorySegment> encoded;
   private final List<Tensor> tensors;
   private final Encoders encoders;
   private final Sink sink;
@@ -72,10 +76,12 @@ public final class QuantizationRun {
   private final AtomicLong valuesDone = new AtomicLong();
   private final AtomicReference<Throwable> failure = new AtomicReference<>();
 
-  private QuantizationRun(Model model, QuantizationPlan plan, Sink sink) throws IOException {
+  private QuantizationRun(Model model, QuantizationPlan plan, Map<String, MemorySegment> encoded, Sink sink)
+    throws IOException {
     Map<String, Tensor> byName = new HashMap<>();
     model.tensors().forEach(t -> byName.put(t.info().name(), t));
     this.plan = plan;
+    this.encoded = Map.copyOf(encoded);
     this.sink = sink;
     this.tensors = new ArrayList<>();
     Set<TensorType> types = EnumSet.noneOf(TensorType.class);
@@ -85,7 +91,13 @@ public final class QuantizationRun {
         throw new IllegalArgumentException("the plan is not for this model: " + step.source());
       }
       tensors.add(tensor);
-      if (!step.copies()) {
+      MemorySegment bytes = encoded.get(step.name());
+      if (bytes != null && bytes.byteSize() != step.bytesAfter()) {
+        throw new IllegalArgumentException(
+          step.name() + ": " + bytes.byteSize() + " encoded bytes, expected " + step.bytesAfter()
+        );
+      }
+      if (!step.copies() && bytes == null) {
         types.add(step.target());
       }
     }
@@ -114,6 +126,24 @@ public final class QuantizationRun {
     int threads,
     Progress progress
   ) throws IOException, InterruptedException {
+    run(model, plan, Map.of(), out, overwrite, threads, progress);
+  }
+
+  /**
+   * Writes the model as planned, with some tensors that have been encoded already.
+   *
+   * @param encoded the bytes of those tensors as planned, by name; they must stay readable until this returns
+   * @see #run(Model, QuantizationPlan, Path, boolean, int, Progress)
+   */
+  public static void run(
+    Model model,
+    QuantizationPlan plan,
+    Map<String, MemorySegment> encoded,
+    Path out,
+    boolean overwrite,
+    int threads,
+    Progress progress
+  ) throws IOException, InterruptedException {
     plan.requireNoProblems();
     GgufWriter.checkOutput(out, overwrite);
     if (Thread.interrupted()) {
@@ -121,7 +151,7 @@ public final class QuantizationRun {
     }
     // The encoders come before the file: without the library that they may need, none is begun.
     AtomicReference<GgufWriter> file = new AtomicReference<>();
-    QuantizationRun run = new QuantizationRun(model, plan, (tensor, offset, bytes, from, length) ->
+    QuantizationRun run = new QuantizationRun(model, plan, encoded, (tensor, offset, bytes, from, length) ->
       file.get().write(tensor, offset, bytes, from, length)
     );
     try (GgufWriter writer = GgufWriter.create(out, plan.metadata(), plan.infos(), overwrite)) {
@@ -141,7 +171,7 @@ public final class QuantizationRun {
   static void run(Model model, QuantizationPlan plan, Sink sink, int threads, Progress progress)
     throws IOException, InterruptedException {
     plan.requireNoProblems();
-    new QuantizationRun(model, plan, sink).work(threads, progress);
+    new QuantizationRun(model, plan, Map.of(), sink).work(threads, progress);
   }
 
   private void work(int threads, Progress progress) throws IOException, InterruptedException {
@@ -259,7 +289,11 @@ public final class QuantizationRun {
       if (out.length < bytes) {
         out = new byte[bytes];
       }
-      if (step.copies()) {
+      MemorySegment given = encoded.get(step.name());
+      if (given != null) {
+        MemorySegment.copy(given, JAVA_BYTE, band.firstRow() * rowBytes, out, 0, bytes);
+        check(step.target(), step, band, out, bytes);
+      } else if (step.copies()) {
         tensor.readRows(band.firstRow(), band.rows(), out, 0);
         check(step.target(), step, band, out, bytes);
       } else {

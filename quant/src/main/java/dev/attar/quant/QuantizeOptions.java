@@ -16,6 +16,7 @@ import java.util.List;
  * @param allowRequantize allow tensors that are quantized already to be quantized again
  * @param importance how much each column of each tensor matters, or {@code null}
  * @param importanceFile the file of the matrix as the user named it, for the metadata; {@code null} without one
+ * @param chosen types given tensor by tensor, which come before all the rules above; {@code null} for none
  */
 public record QuantizeOptions(
   FileType fileType,
@@ -26,7 +27,8 @@ public record QuantizeOptions(
   boolean leaveOutputTensor,
   boolean allowRequantize,
   ImportanceMatrix importance,
-  String importanceFile
+  String importanceFile,
+  ChosenTypes chosen
 ) {
   public QuantizeOptions {
     tensorTypes = List.copyOf(tensorTypes);
@@ -37,7 +39,7 @@ public record QuantizeOptions(
 
   /** A file type with its mixture, no importance and no wishes. */
   public static QuantizeOptions of(FileType fileType) {
-    return new QuantizeOptions(fileType, false, List.of(), null, null, false, false, null, null);
+    return new QuantizeOptions(fileType, false, List.of(), null, null, false, false, null, null, null);
   }
 
   /** With {@link #pure}. */
@@ -51,7 +53,8 @@ public record QuantizeOptions(
       leaveOutputTensor,
       allowRequantize,
       importance,
-      importanceFile
+      importanceFile,
+      chosen
     );
   }
 
@@ -66,7 +69,8 @@ public record QuantizeOptions(
       leaveOutputTensor,
       allowRequantize,
       importance,
-      importanceFile
+      importanceFile,
+      chosen
     );
   }
 
@@ -81,7 +85,8 @@ public record QuantizeOptions(
       leaveOutputTensor,
       allowRequantize,
       importance,
-      importanceFile
+      importanceFile,
+      chosen
     );
   }
 
@@ -96,7 +101,8 @@ public record QuantizeOptions(
       leaveOutputTensor,
       allowRequantize,
       importance,
-      importanceFile
+      importanceFile,
+      chosen
     );
   }
 
@@ -111,7 +117,8 @@ public record QuantizeOptions(
       value,
       allowRequantize,
       importance,
-      importanceFile
+      importanceFile,
+      chosen
     );
   }
 
@@ -126,7 +133,8 @@ public record QuantizeOptions(
       leaveOutputTensor,
       value,
       importance,
-      importanceFile
+      importanceFile,
+      chosen
     );
   }
 
@@ -142,7 +150,24 @@ public record QuantizeOptions(
       leaveOutputTensor,
       allowRequantize,
       none ? null : matrix,
-      none ? null : file
+      none ? null : file,
+      chosen
+    );
+  }
+
+  /** With a {@link #fileType} and the types of single tensors, {@link #chosen}. */
+  public QuantizeOptions withChosen(FileType type, ChosenTypes types) {
+    return new QuantizeOptions(
+      type,
+      pure,
+      tensorTypes,
+      outputTensorType,
+      tokenEmbeddingType,
+      leaveOutputTensor,
+      allowRequantize,
+      importance,
+      importanceFile,
+      types
     );
   }
 }

@@ -6,7 +6,7 @@ import java.util.List;
 import java.util.Optional;
 
 /**
- * The type of each tensor of one model: the user's wishes first, then the file type's {@link Mixture}, then a fallback where rows do
+ * The type of each tensor of one model: one chosen for it alone first, then the user's wishes, then the file type's {@link Mixture}, then a fallback where rows do
  * not fit. Tensors must be asked for once each, in {@link TensorOrder}.
  */
 final class Recipe {
@@ -109,13 +109,12 @@ final class Recipe {
    * @throws QuantizationException if no type can be found
    */
   Choice choose(TensorInfo tensor) throws QuantizationException {
+    TensorType chosen = options.chosen() == null ? null : options.chosen().types().get(tensor.name());
+    if (chosen != null) {
+      return new Choice(chosen, chosen);
+    }
     TensorRole role = TensorRole.of(tensor.name());
-    Optional<TensorType> named = options
-      .tensorTypes()
-      .stream()
-      .filter(rule -> rule.matches(tensor.name()))
-      .map(TensorTypeRule::type)
-      .findFirst();
+    Optional<TensorType> named = named(tensor);
     // The table of embeddings per layer is large, so a rule may name it in spite of the general option.
     boolean own = tensor.name().equals("per_layer_token_embd.weight") && named.isPresent();
     if (role == TensorRole.TOKEN_EMBEDDING && options.tokenEmbeddingType() != null && !own) {
@@ -136,13 +135,43 @@ final class Recipe {
     } else {
       wanted = mixture.choose(tensor, role, options.outputTensorType());
     }
-    return new Choice(fitting(tensor, wanted), wanted);
+    TensorType fitting = fitting(tensor, wanted).orElseThrow(() ->
+      new QuantizationException(
+        tensor.name() +
+          ": rows of " +
+          tensor.rowLength() +
+          " values do not fit " +
+          wanted +
+          ", which needs a multiple of " +
+          wanted.blockLength() +
+          " and has no fallback"
+      )
+    );
+    return new Choice(fitting, wanted);
   }
 
-  /** The wanted type, or one of about the same size with blocks that fit the rows. */
-  private static TensorType fitting(TensorInfo tensor, TensorType wanted) throws QuantizationException {
+  /** Whether a tensor that is {@link #allows allowed} to change has a type by the user's wish. */
+  boolean isPinned(TensorInfo tensor) {
+    return switch (TensorRole.of(tensor.name())) {
+      case TOKEN_EMBEDDING -> options.tokenEmbeddingType() != null || named(tensor).isPresent();
+      case OUTPUT -> options.outputTensorType() != null || named(tensor).isPresent();
+      default -> named(tensor).isPresent();
+    };
+  }
+
+  private Optional<TensorType> named(TensorInfo tensor) {
+    return options
+      .tensorTypes()
+      .stream()
+      .filter(rule -> rule.matches(tensor.name()))
+      .map(TensorTypeRule::type)
+      .findFirst();
+  }
+
+  /** The wanted type, or one of about the same size with blocks that fit the rows; empty if there is none. */
+  static Optional<TensorType> fitting(TensorInfo tensor, TensorType wanted) {
     if (tensor.rowLength() % wanted.blockLength() == 0) {
-      return wanted;
+      return Optional.of(wanted);
     }
     TensorType smaller = switch (wanted) {
       case IQ1_S, IQ1_M, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S, IQ4_XS -> TensorType.IQ4_NL;
@@ -150,23 +179,12 @@ final class Recipe {
       case Q4_K -> TensorType.Q5_0;
       case Q5_K -> TensorType.Q5_1;
       case Q6_K -> TensorType.Q8_0;
-      default -> {
-        if (wanted.blockLength() > 32) {
-          throw new QuantizationException(
-            tensor.name() +
-              ": rows of " +
-              tensor.rowLength() +
-              " values do not fit " +
-              wanted +
-              ", which needs a multiple of " +
-              wanted.blockLength() +
-              " and has no fallback"
-          );
-        }
-        yield wanted;
-      }
+      default -> wanted;
     };
-    return tensor.rowLength() % smaller.blockLength() == 0 ? smaller : TensorType.F16;
+    if (smaller.blockLength() > 32) {
+      return Optional.empty();
+    }
+    return Optional.of(tensor.rowLength() % smaller.blockLength() == 0 ? smaller : TensorType.F16);
   }
 
   /**

@@ -21,14 +21,14 @@ import java.util.Random;
 import java.util.function.Consumer;
 
 /** A GGUF file with given or random weights, and an importance matrix for it. */
-final class TestModels {
+public final class TestModels {
 
   private final Map<String, MetadataValue> metadata = new LinkedHashMap<>();
   private final List<TensorInfo> infos = new ArrayList<>();
   private final List<byte[]> bytes = new ArrayList<>();
   private final Random random = new Random(7);
 
-  TestModels() {
+  public TestModels() {
     metadata.put("general.architecture", MetadataValue.string("llama"));
     with("llama.block_count", MetadataValue.uint32(2));
     with("llama.context_length", MetadataValue.uint32(128));
@@ -39,18 +39,18 @@ final class TestModels {
     with("llama.vocab_size", MetadataValue.uint32(64));
   }
 
-  TestModels with(String key, MetadataValue value) {
+  public TestModels with(String key, MetadataValue value) {
     metadata.put(key, value);
     return this;
   }
 
   /** Adds a tensor of normally distributed values. */
-  TestModels tensor(String name, TensorType type, long... shape) {
+  public TestModels tensor(String name, TensorType type, long... shape) {
     return tensor(name, type, _ -> {}, shape);
   }
 
   /** Adds a tensor of normally distributed values that are changed before they are encoded. */
-  TestModels tensor(String name, TensorType type, Consumer<float[]> change, long... shape) {
+  public TestModels tensor(String name, TensorType type, Consumer<float[]> change, long... shape) {
     TensorInfo info = new TensorInfo(name, type, shape);
     float[] values = new float[(int) info.elements()];
     for (int i = 0; i < values.length; i++) {
@@ -66,7 +66,7 @@ final class TestModels {
     return this;
   }
 
-  Path write(Path file) throws IOException {
+  public Path write(Path file) throws IOException {
     try (GgufWriter writer = GgufWriter.create(file, Metadata.of(metadata), infos, true)) {
       for (int i = 0; i < infos.size(); i++) {
         writer.write(i, 0, bytes.get(i), 0, bytes.get(i).length);
@@ -77,7 +77,7 @@ final class TestModels {
   }
 
   /** Weights for every matrix, from 0.1 to 2.1. */
-  Map<String, float[]> importance() {
+  public Map<String, float[]> importance() {
     Map<String, float[]> all = new LinkedHashMap<>();
     for (TensorInfo info : infos) {
       if (info.rank() > 1) {
@@ -92,7 +92,7 @@ final class TestModels {
   }
 
   /** Writes an importance matrix in the older form. */
-  static Path write(Path file, Map<String, float[]> importance) throws IOException {
+  public static Path write(Path file, Map<String, float[]> importance) throws IOException {
     int size = 4;
     for (Map.Entry<String, float[]> entry : importance.entrySet()) {
       size += 12 + entry.getKey().length() + Float.BYTES * entry.getValue().length;

@@ -1,0 +1,20 @@
+package dev.attar.quant.gptq;
+
+/** Hears how a run goes, on the thread that started it. */
+public interface GptqListener {
+  /**
+   * A phase goes on.
+   *
+   * @param phase what is done, {@code measuring importance}
+   * @param done units done so far
+   * @param total units to do in all
+   * @param unit what is counted, plural
+   */
+  void at(String phase, long done, long total, String unit);
+
+  /** The user should know this; one line. */
+  void warn(String message);
+
+  /** A tensor is done. */
+  void quantized(TensorReport report);
+}

@@ -1,0 +1,659 @@
+package dev.attar.quant.gptq;
+
+import dev.attar.calibration.CalibrationListener;
+import dev.attar.calibration.Calibrator;
+import dev.attar.calibration.Drift;
+import dev.attar.calibration.Gram;
+import dev.attar.calibration.GramPlan;
+import dev.attar.calibration.GramRequest;
+import dev.attar.calibration.GramStore;
+import dev.attar.calibration.LinearInput;
+import dev.attar.compute.Device;
+import dev.attar.compute.Devices;
+import dev.attar.formats.FormatException;
+import dev.attar.formats.MappedFile;
+import dev.attar.formats.Metadata;
+import dev.attar.formats.Model;
+import dev.attar.formats.Tensor;
+import dev.attar.formats.TensorInfo;
+import dev.attar.formats.gguf.GgufLayout;
+import dev.attar.formats.gguf.GgufWriter;
+import dev.attar.formats.imatrix.ImportanceMatrix;
+import dev.attar.quant.QuantizationException;
+import dev.attar.quant.QuantizationPlan;
+import dev.attar.quant.QuantizationRun;
+import dev.attar.quant.QuantizeOptions;
+import dev.attar.quant.TensorPlan;
+import dev.attar.quant.TensorRole;
+import dev.attar.quant.budget.BudgetPlan;
+import dev.attar.quant.budget.BudgetPlanner;
+import dev.attar.quant.budget.LossModel;
+import dev.attar.quant.budget.OutputErrors;
+import dev.attar.quant.budget.SizeTarget;
+import dev.attar.quant.budget.StoredGrams;
+import dev.attar.quant.budget.TensorErrors;
+import java.io.IOException;
+import java.lang.foreign.MemorySegment;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.OptionalDouble;
+import java.util.Set;
+import java.util.concurrent.atomic.AtomicLong;
+import java.util.concurrent.atomic.AtomicReference;
+import java.util.stream.Collectors;
+
+/**
+ * Quantizes a model by GPTQ: measures what enters its layers on calibration text, quantizes them one after the other, and writes the
+ * file. What is done is kept in a {@link WorkFolder}, so that an interrupted run can be resumed and gives the same file.
+ */
+public final class GptqRun {
+
+  /**
+   * The most work, in multiplications, for which statistics are sequential unless the user decides: a run of the model over the text
+   * for each input of each layer. Some ten minutes on two cores.
+   */
+  public static final double SEQUENTIAL_WORK = 2e13;
+
+  /** What parent and worker need besides weights and matrices: two JVMs, llama.cpp's buffers, bands of rows. */
+  static final long BASE_MEMORY = 900L << 20;
+
+  /** The part of rounding's loss that GPTQ leaves, for predictions. Measured on a small model: 0.55 to 0.65. */
+  private static final double KEPT_LOSS = 0.6;
+
+  /** Tokens for each column of the widest layer below which statistics are too uncertain to say nothing. */
+  private static final int FEW_TOKENS = 4;
+
+  private final Model model;
+  private final QuantizeOptions quantize;
+  private final Optional<Budget> budget;
+  private final GptqOptions options;
+  private final Path out;
+  private final GptqListener listener;
+  private final boolean sequential;
+  private final boolean output;
+  private final Map<String, Tensor> tensors = new HashMap<>();
+  private final List<TensorReport> reports = new ArrayList<>();
+
+  private RunSettings settings;
+  private WorkFolder work;
+  private Path runnable;
+  private QuantizationPlan plan;
+  private ImportanceMatrix importance;
+  private Map<String, TensorPlan> plans;
+  private OptionalDouble divergence = OptionalDouble.empty();
+  private GramStore store;
+  private String measuring = "";
+  private boolean replaced; // whether the running model differs from the base
+
+  private GptqRun(
+    Model model,
+    QuantizeOptions quantize,
+    Optional<Budget> budget,
+    GptqOptions options,
+    Path out,
+    GptqListener listener
+  ) {
+    this.model = model;
+    this.quantize = quantize;
+    this.budget = budget;
+    this.options = options;
+    this.out = out;
+    this.listener = listener;
+    model.tensors().forEach(tensor -> tensors.put(tensor.info().name(), tensor));
+    output = tensors.containsKey("output.weight");
+    sequential = !options.roundOnly() && options.sequential().orElseGet(this::isSmall);
+  }
+
+  private boolean isSmall() {
+    double weights = 0;
+    long layers = 0;
+    for (Tensor tensor : tensors.values()) {
+      boolean embeds = TensorRole.of(tensor.info().name()) == TensorRole.TOKEN_EMBEDDING;
+      boolean isMatrix = tensor.info().rank() > 1 && tensor.info().dimension(1) > 1;
+      weights += isMatrix && !embeds ? tensor.info().elements() : 0;
+      layers += TensorRole.of(tensor.info().name()) == TensorRole.FFN_DOWN ? 1 : 0;
+    }
+    // Weights are replaced as numbers, which a model of encoded ones has no place for.
+    if (isEncoded()) {
+      return false;
+    }
+    // Four inputs a layer, each of which is reached half way through the model on average, by the base and by the quantized model.
+    return 4 * layers * weights * options.tokens() <= SEQUENTIAL_WORK;
+  }
+
+  /** Whether the model has been quantized already. */
+  private boolean isEncoded() {
+    return tensors
+      .values()
+      .stream()
+      .anyMatch(tensor -> tensor.info().type().isQuantized());
+  }
+
+  /**
+   * Quantizes a model.
+   *
+   * @param model the model
+   * @param quantize what types its tensors get, unless there is a budget; an importance matrix in it is used for the search of scales
+   *     instead of the measured one
+   * @param budget the size that the result must fit: types are chosen for it
+   * @param out the file
+   * @throws QuantizationException if the plan has problems, the memory does not suffice, or an interrupted run had other settings
+   * @throws IOException if a file cannot be read or written, or the model cannot be run on the texts
+   */
+  public static GptqResult run(
+    Model model,
+    QuantizeOptions quantize,
+    Optional<Budget> budget,
+    GptqOptions options,
+    Path out,
+    GptqListener listener
+  ) throws IOException, InterruptedException {
+    try {
+      return new GptqRun(model, quantize, budget, options, out, listener).run();
+    } catch (IOException e) {
+      throw unlessInterrupted(e);
+    }
+  }
+
+  /** An interrupted thread gets the exception from whatever it was doing. */
+  private static IOException unlessInterrupted(IOException e) throws InterruptedException {
+    if (Thread.interrupted()) {
+      throw (InterruptedException) new InterruptedException().initCause(e);
+    }
+    return e;
+  }
+
+  /**
+   * Chooses the types that {@link #run} would give the tensors, and writes nothing.
+   *
+   * @param folder an empty folder for what is measured meanwhile
+   * @return the choice; its plan's importance matrix is closed
+   */
+  public static BudgetPlan choose(
+    Model model,
+    QuantizeOptions quantize,
+    Budget budget,
+    GptqOptions options,
+    Path folder,
+    GptqListener listener
+  ) throws IOException, InterruptedException {
+    GptqRun run = new GptqRun(model, quantize, Optional.of(budget), options, folder.resolve("choice"), listener);
+    AtomicReference<BudgetPlan> choice = new AtomicReference<>();
+    try {
+      run.measure((calibrator, device) -> choice.set(run.choose(calibrator, device)));
+    } catch (IOException e) {
+      throw unlessInterrupted(e);
+    }
+    return choice.get();
+  }
+
+  /** The folder in which a run keeps what it has done: it is there while there is something that {@code resume} can go on with. */
+  public static Path workFolder(Path out) {
+    return WorkFolder.of(out);
+  }
+
+  /** Whether a tensor is quantized by GPTQ, if the text passes through it. */
+  public static boolean quantizes(TensorPlan step) {
+    return (
+      !step.copies() &&
+      MatrixQuantizer.supports(step.target()) &&
+      step.source().rank() > 1 &&
+      // What a tied embedding is looked up for matters as much as what it is multiplied with.
+      TensorRole.of(step.name()) !=
+      TensorRole.TOKEN_EMBEDDING
+    );
+  }
+
+  /** What is done with a model that has been opened for calibration, and whose importance is known. */
+  @FunctionalInterface
+  private interface Work {
+    void run(Calibrator calibrator, Device device) throws IOException, InterruptedException;
+  }
+
+  private GptqResult run() throws IOException, InterruptedException {
+    AtomicLong tokens = new AtomicLong();
+    measure((calibrator, device) -> {
+      plan = QuantizationPlan.quantize(model, types(calibrator, device));
+      plan.requireNoProblems();
+      plans = new LinkedHashMap<>();
+      plan.tensors().forEach(tensor -> plans.put(tensor.name(), tensor));
+      if (!options.roundOnly()) {
+        quantizeLayers(calibrator, device);
+      }
+      write(calibrator);
+      tokens.set(calibrator.tokens());
+    });
+    work.delete();
+    return new GptqResult(plan, sequential, tokens.get(), reports, divergence);
+  }
+
+  private void measure(Work what) throws IOException, InterruptedException {
+    GgufWriter.checkOutput(out, options.overwrite());
+    if (sequential && isEncoded()) {
+      throw new QuantizationException(
+        model.source() + ": sequential statistics need a model that is not quantized, use --no-sequential"
+      );
+    }
+    settings = RunSettings.of(model, quantize, budget, options, sequential);
+    work = WorkFolder.open(out, settings.values(), options.resume(), options.overwrite());
+    try {
+      measureIn(work, what);
+    } finally {
+      work.deleteIfIdle();
+      work.close();
+    }
+  }
+
+  private void measureIn(WorkFolder work, Work what) throws IOException, InterruptedException {
+    runnable = RunnableModel.of(model, work.resolve("model.gguf"), options.threads(), (done, total, _) ->
+      listener.at("converting", done, total, "values")
+    );
+    Calibrator.Settings calibration = new Calibrator.Settings(
+      options.texts(),
+      options.tokens(),
+      options.context(),
+      options.threads(),
+      output,
+      sequential,
+      options.patience()
+    );
+    store = GramStore.open(work.resolve("gram"), settings.identity());
+    try (
+      Calibrator calibrator = Calibrator.open(runnable, calibration, this::window);
+      Device device = Devices.cpu(options.threads())
+    ) {
+      calibrator.warnings().forEach(listener::warn);
+      try (ImportanceMatrix measured = importance(calibrator)) {
+        importance = measured;
+        what.run(calibrator, device);
+      }
+    }
+  }
+
+  /** The types of the tensors: as the user says, as an interrupted run has chosen, or to be chosen now. */
+  private QuantizeOptions types(Calibrator calibrator, Device device) throws IOException, InterruptedException {
+    if (budget.isEmpty()) {
+      return withImportance(importance);
+    }
+    Optional<TypeChoice> earlier = work.readTypes();
+    TypeChoice choice = earlier.isPresent() ? earlier.get() : TypeChoice.of(choose(calibrator, device));
+    work.writeTypes(choice);
+    divergence = choice.divergence();
+    return choice.applyTo(withImportance(importance), budget.get().target());
+  }
+
+  private BudgetPlan choose(Calibrator calibrator, Device device) throws IOException, InterruptedException {
+    BudgetPlanner planner = BudgetPlanner.of(
+      model,
+      withImportance(importance),
+      target(calibrator),
+      BudgetPlanner.LADDER
+    );
+    Set<String> names = new HashSet<>();
+    planner.tensors().forEach(candidates -> names.add(candidates.tensor().name()));
+    List<GramRequest> requests = new ArrayList<>();
+    for (LinearInput input : calibrator.inputs()) {
+      if (input.weights().stream().anyMatch(names::contains)) {
+        requests.addAll(requests(input));
+      }
+    }
+    for (GramRequest request : requests) {
+      // One is collected at least, and later there in full.
+      long columns = request.input().columns();
+      long needed = Math.max(GramPlan.bytes(List.of(request)), Float.BYTES * columns * columns);
+      requireMemory("choosing types for rows of " + columns, needed);
+    }
+    List<List<GramRequest>> passes = GramPlan.passes(requests, memoryForMatrices());
+    for (int i = 0; i < passes.size(); i++) {
+      measuring = "measuring inputs (pass " + (i + 1) + " of " + passes.size() + ")";
+      List<GramRequest> missing = new ArrayList<>();
+      for (GramRequest request : passes.get(i)) {
+        if (!isCollected(request)) {
+          missing.add(request);
+        }
+      }
+      if (!missing.isEmpty()) {
+        calibrator.grams(missing, store);
+      }
+    }
+    List<TensorErrors> errors = planner.errors(
+      new StoredGrams(store, calibrator.inputs()),
+      device,
+      new OutputErrors.Settings(OutputErrors.Settings.DEFAULT_ROWS, options.threads()),
+      (done, total, _) -> listener.at("measuring errors", done, total, "weights")
+    );
+    LossModel losses = planner.calibrate(errors, probes -> budget.get().meter().measure(runnable, probes));
+    BudgetPlan choice = planner.choose(options.roundOnly() ? losses : losses.reduced(KEPT_LOSS));
+    QuantizeOptions chosen = TypeChoice.of(choice).applyTo(withImportance(importance), budget.get().target());
+    QuantizationPlan chosenPlan = QuantizationPlan.quantize(model, chosen);
+    return new BudgetPlan(budget.get().target(), chosen, chosenPlan, choice.choices(), choice.divergence());
+  }
+
+  /** The target for what is planned, to which the file will add what GPTQ says of itself. */
+  private SizeTarget target(Calibrator calibrator) {
+    if (options.roundOnly() || !(budget.get().target() instanceof SizeTarget.FileSize size)) {
+      return budget.get().target();
+    }
+    QuantizationPlan any = QuantizationPlan.quantize(model, withImportance(importance));
+    Metadata after = settings.metadata(any.metadata(), calibrator.tokens(), sequential, List.of());
+    long added = GgufLayout.of(after, List.of()).fileBytes() - GgufLayout.of(any.metadata(), List.of()).fileBytes();
+    // Both are padded, so up to a padding more may be added.
+    return new SizeTarget.FileSize(Math.max(1, size.bytes() - added - GgufLayout.of(after, List.of()).alignment()));
+  }
+
+  private QuantizeOptions withImportance(ImportanceMatrix measured) {
+    return quantize.importance() != null
+      ? quantize
+      : quantize.withImportance(measured, options.texts().getFirst().getFileName().toString());
+  }
+
+  private void window(CalibrationListener.Phase phase, int done, int windows) {
+    String name = switch (phase) {
+      case IMPORTANCE -> "measuring importance";
+      case GRAMS -> measuring;
+    };
+    listener.at(name, done, windows, "windows");
+  }
+
+  private ImportanceMatrix importance(Calibrator calibrator) throws IOException {
+    Path file = work.resolve(WorkFolder.IMPORTANCE);
+    if (!Files.exists(file)) {
+      calibrator.importance(file);
+    }
+    return ImportanceMatrix.open(file);
+  }
+
+  /** One pass over the text: the matrices that it collects, and the inputs of which no more are wanted after it. */
+  private record Pass(List<GramRequest> requests, List<LinearInput> complete) {}
+
+  private void quantizeLayers(Calibrator calibrator, Device device) throws IOException, InterruptedException {
+    List<Pass> passes = passes(calibrator);
+    int number = 0;
+    for (Pass pass : passes) {
+      number++;
+      if (Thread.interrupted()) {
+        throw new InterruptedException();
+      }
+      measuring =
+        "measuring " + pass.requests().getFirst().input().name() + " (pass " + number + " of " + passes.size() + ")";
+      collect(calibrator, pass);
+      for (LinearInput input : pass.complete()) {
+        listener.at("quantizing", number - 1, passes.size(), "passes");
+        quantize(device, input);
+        for (String weight : weights(input)) {
+          if (sequential) {
+            calibrator.replace(weight, plans.get(weight).target(), work.tensorFile(weight));
+            replaced = true;
+            store.deleteDrift(weight);
+          }
+        }
+        for (GramRequest request : requests(input)) {
+          store.delete(request);
+        }
+      }
+    }
+    listener.at("quantizing", passes.size(), passes.size(), "passes");
+  }
+
+  /** The weights of an input that are to be quantized with its statistics. */
+  private List<String> weights(LinearInput input) {
+    return input
+      .weights()
+      .stream()
+      .filter(name -> isQuantized(plans.get(name), input))
+      .toList();
+  }
+
+  private boolean isQuantized(TensorPlan step, LinearInput input) {
+    return (
+      step != null &&
+      quantizes(step) &&
+      step.source().rowLength() == input.columns() &&
+      step.source().rows() == step.source().dimension(1) * input.experts()
+    );
+  }
+
+  private List<Pass> passes(Calibrator calibrator) throws IOException {
+    List<List<GramRequest>> requests = new ArrayList<>();
+    int widest = 0;
+    long drifts = 0;
+    for (LinearInput input : calibrator.inputs()) {
+      if (weights(input).isEmpty()) {
+        continue;
+      }
+      widest = Math.max(widest, input.columns());
+      drifts = Math.max(drifts, driftBytes(input));
+      requests.add(requests(input));
+    }
+    warnOfOthers(calibrator);
+    if (calibrator.tokens() < (long) FEW_TOKENS * widest) {
+      listener.warn(
+        calibrator.tokens() + " tokens are few for rows of " + widest + ", better take at least " + FEW_TOKENS * widest
+      );
+    }
+    // Gram matrix and factor in single precision, and in double precision while it is factored.
+    long factoring = (sequential ? 20L : 16L) * widest * widest;
+    long available = memoryForMatrices() - (sequential ? drifts : 0);
+    requireMemory("GPTQ of rows of " + widest, factoring + (sequential ? drifts : 0));
+    List<List<GramRequest>> parts = new ArrayList<>();
+    if (sequential) {
+      // An input at a time: what is before it has been replaced by then.
+      for (List<GramRequest> ofInput : requests) {
+        parts.addAll(GramPlan.passes(ofInput, available));
+      }
+    } else {
+      parts.addAll(GramPlan.passes(requests.stream().flatMap(List::stream).toList(), available));
+    }
+    Set<GramRequest> last = requests.stream().map(List::getLast).collect(Collectors.toSet());
+    return parts
+      .stream()
+      .map(part -> new Pass(part, part.stream().filter(last::contains).map(GramRequest::input).toList()))
+      .toList();
+  }
+
+  /** The matrices that an input is quantized with: of each expert, and of all together if there are several. */
+  private static List<GramRequest> requests(LinearInput input) {
+    List<GramRequest> requests = new ArrayList<>();
+    for (int expert = 0; expert < input.experts(); expert++) {
+      requests.add(new GramRequest(input, expert));
+    }
+    if (input.experts() > 1) {
+      requests.add(new GramRequest(input, GramRequest.POOLED));
+    }
+    return requests;
+  }
+
+  /** What measuring the drifts of an input's weights takes. */
+  private long driftBytes(LinearInput input) {
+    long bytes = 0;
+    for (String weight : input.experts() == 1 ? weights(input) : List.<String>of()) {
+      int rows = Math.toIntExact(plans.get(weight).source().rows());
+      bytes += GramPlan.driftBytes(rows, input.columns(), options.context());
+    }
+    return bytes;
+  }
+
+  private long memoryForMatrices() {
+    long weights = model
+      .tensors()
+      .stream()
+      .mapToLong(tensor -> tensor.info().bytes())
+      .sum();
+    return options.maxMemory() - BASE_MEMORY - (sequential ? weights : 0);
+  }
+
+  private void requireMemory(String what, long forMatrices) throws QuantizationException {
+    long available = memoryForMatrices();
+    if (available < forMatrices) {
+      throw new QuantizationException(
+        what +
+          " needs " +
+          Math.ceilDiv(options.maxMemory() - available + forMatrices, 1L << 20) +
+          " MiB of memory, --max-memory allows " +
+          (options.maxMemory() >> 20)
+      );
+    }
+  }
+
+  private void warnOfOthers(Calibrator calibrator) {
+    List<String> measured = calibrator
+      .inputs()
+      .stream()
+      .flatMap(input -> weights(input).stream())
+      .toList();
+    Map<String, Integer> unsupported = new LinkedHashMap<>();
+    for (TensorPlan step : plan.tensors()) {
+      boolean rounded = !step.copies() && step.target().isQuantized() && !measured.contains(step.name());
+      if (rounded && TensorRole.of(step.name()) != TensorRole.TOKEN_EMBEDDING) {
+        boolean has = MatrixQuantizer.supports(step.target());
+        String why = has ? "which no text passed through" : "to " + step.target() + ", which GPTQ does not do";
+        unsupported.merge(why, 1, Integer::sum);
+      }
+    }
+    unsupported.forEach((why, count) ->
+      listener.warn(count + (count == 1 ? " tensor is" : " tensors are") + " rounded " + why)
+    );
+  }
+
+  private void collect(Calibrator calibrator, Pass pass) throws IOException {
+    List<GramRequest> missing = new ArrayList<>();
+    List<String> drifts = new ArrayList<>();
+    for (GramRequest request : pass.requests()) {
+      if (isDone(request.input())) {
+        continue;
+      }
+      if (replaced && request.input().experts() == 1) {
+        drifts.addAll(weights(request.input()));
+      }
+      // Matrix and drift belong to one pass: after an interruption between the two, both are measured again.
+      if (sequential || !isCollected(request)) {
+        missing.add(request);
+      }
+    }
+    if (!missing.isEmpty()) {
+      calibrator.grams(missing, drifts, store);
+    }
+  }
+
+  /** Whether a matrix is there; one that a power cut has damaged is measured again. */
+  private boolean isCollected(GramRequest request) throws IOException {
+    try (Gram gram = store.find(request).orElse(null)) {
+      return gram != null;
+    } catch (FormatException _) {
+      store.delete(request);
+      return false;
+    }
+  }
+
+  private boolean isDone(LinearInput input) {
+    return weights(input)
+      .stream()
+      .allMatch(weight -> Files.exists(work.tensorFile(weight)));
+  }
+
+  private void quantize(Device device, LinearInput input) throws IOException, InterruptedException {
+    List<String> left = new ArrayList<>();
+    for (String weight : weights(input)) {
+      if (!Files.exists(work.tensorFile(weight))) {
+        left.add(weight);
+      }
+    }
+    if (!left.isEmpty()) {
+      try (
+        InputStatistics statistics = new InputStatistics(
+          device,
+          store,
+          input,
+          new PreparedGram.Use(options.damping(), options.effort().reach() > 0, sequential)
+        )
+      ) {
+        for (String weight : left) {
+          if (Thread.interrupted()) {
+            throw new InterruptedException();
+          }
+          quantize(device, statistics, weight);
+        }
+        statistics.warnings().forEach(listener::warn);
+      }
+    }
+  }
+
+  private void quantize(Device device, InputStatistics statistics, String name) throws IOException {
+    TensorPlan step = plans.get(name);
+    TensorInfo info = step.source();
+    Tensor tensor = tensors.get(name);
+    MatrixQuantizer quantizer = new MatrixQuantizer(device, options.effort(), step.target());
+    long plane = info.dimension(1);
+    MatrixError[] error = { MatrixError.ZERO };
+    try (Drift drift = store.findDrift(name).orElse(null)) {
+      work.write(WorkFolder.tensorName(name), to -> {
+        for (int expert = 0; expert < statistics.input().experts(); expert++) {
+          long first = expert * plane;
+          PreparedGram gram = statistics.of(expert);
+          MatrixError ofExpert = quantizer.quantize(
+            gram,
+            (from, rows, values) -> tensor.decodeRows(first + from, rows, values, 0),
+            drift == null ? null : (from, rows, values) -> copyRows(drift, from, rows, values),
+            plane,
+            weights(name, expert, gram),
+            (encoded, length) -> to.write(encoded, 0, length)
+          );
+          error[0] = error[0].plus(ofExpert);
+        }
+        // Before the tensor has its name, so that a resumed run finds both or none.
+        work.writeReport(new TensorReport(name, step.target(), statistics.damping(), error[0].ratio()));
+      });
+    }
+    listener.quantized(work.readReport(name));
+  }
+
+  private static void copyRows(Drift drift, long first, int rows, float[] to) {
+    int columns = drift.columns();
+    MemorySegment.copy(drift.values(), GridBand.FLOAT, first * columns * Float.BYTES, to, 0, rows * columns);
+  }
+
+  /** What the columns weigh when scales are searched: what the user says, or what was measured. */
+  private float[] weights(String name, int expert, PreparedGram gram) {
+    if (quantize.importance() == null) {
+      return gram.importance();
+    }
+    float[] all = quantize.importance().weights(name).orElse(null);
+    int n = gram.columns();
+    return all == null ? gram.importance() : Arrays.copyOfRange(all, expert * n, (expert + 1) * n);
+  }
+
+  private void write(Calibrator calibrator) throws IOException, InterruptedException {
+    for (TensorPlan step : plan.tensors()) {
+      if (Files.exists(work.tensorFile(step.name()))) {
+        reports.add(work.readReport(step.name()));
+      }
+    }
+    if (!options.roundOnly()) {
+      plan = plan.withMetadata(settings.metadata(plan.metadata(), calibrator.tokens(), sequential, reports));
+    }
+    Map<String, MemorySegment> encoded = new HashMap<>();
+    List<MappedFile> files = new ArrayList<>();
+    try {
+      for (TensorPlan step : plan.tensors()) {
+        Optional<MappedFile> file = work.tensor(step.name(), step.bytesAfter());
+        file.ifPresent(mapped -> {
+          files.add(mapped);
+          encoded.put(step.name(), mapped.bytes());
+        });
+      }
+      QuantizationRun.run(model, plan, encoded, out, options.overwrite(), options.threads(), (done, total, _) ->
+        listener.at("writing", done, total, "values")
+      );
+    } finally {
+      files.forEach(MappedFile::close);
+    }
+  }
+}

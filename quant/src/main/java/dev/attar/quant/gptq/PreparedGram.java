@@ -1,0 +1,231 @@
+package dev.attar.quant.gptq;
+
+import dev.attar.calibration.Gram;
+import dev.attar.compute.Device;
+import dev.attar.compute.Matrix;
+import dev.attar.compute.Scope;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.util.Arrays;
+import java.util.Comparator;
+import java.util.stream.IntStream;
+
+/**
+ * What GPTQ needs to know of a layer's input, the same for all weights that meet it: the Gram matrix, the order in which columns are
+ * rounded, and the factor that feeds their errors back.
+ */
+final class PreparedGram implements AutoCloseable {
+
+  /** How often a matrix that cannot be factored gets ten times the damping before it is given up. */
+  private static final int ATTEMPTS = 6;
+
+  private final Device device;
+  private final Scope scope;
+  private final float[] diagonal;
+  private final Matrix gram;
+  private final Matrix factor;
+  private final Matrix root; // null unless equations are to be solved
+  private final int[] order;
+  private final float ridge;
+  private final double damping;
+
+  private PreparedGram(
+    Device device,
+    Scope scope,
+    float[] diagonal,
+    Matrix gram,
+    Matrix factor,
+    Matrix root,
+    int[] order,
+    float ridge,
+    double damping
+  ) {
+    this.device = device;
+    this.scope = scope;
+    this.diagonal = diagonal.clone();
+    this.gram = gram;
+    this.factor = factor;
+    this.root = root;
+    this.order = order;
+    this.ridge = ridge;
+    this.damping = damping;
+  }
+
+  /**
+   * What a matrix is wanted for.
+   *
+   * @param damping what is added to the diagonal, as a part of its mean
+   * @param grouped whether columns that share scales are to be rounded one after the other, so that the walk can choose the scales
+   * @param solved whether equations are to be solved with it
+   */
+  record Use(double damping, boolean grouped, boolean solved) {}
+
+  /** Puts the upper triangle of a Gram matrix into a device's. */
+  @FunctionalInterface
+  interface Source {
+    void upload(Matrix to);
+  }
+
+  /** Makes the unit matrix. */
+  static void uploadIdentity(Device device, Matrix to) {
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment row = arena.allocate(GridBand.FLOAT, to.columns());
+      for (int i = 0; i < to.rows(); i++) {
+        row.setAtIndex(GridBand.FLOAT, i, 1);
+        device.upload(row, to.rows(i, 1));
+        row.setAtIndex(GridBand.FLOAT, i, 0);
+      }
+    }
+  }
+
+  /** Copies a measured matrix. */
+  static void upload(Device device, Gram gram, Matrix to) {
+    int n = gram.columns();
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment row = arena.allocate(GridBand.FLOAT, n);
+      long from = 0;
+      for (int i = 0; i < n; i++) {
+        long bytes = (n - i) * (long) Float.BYTES;
+        MemorySegment.copy(gram.upper(), from, row, i * (long) Float.BYTES, bytes);
+        device.upload(row, to.rows(i, 1));
+        from += bytes;
+      }
+    }
+  }
+
+  /**
+   * Prepares a Gram matrix.
+   *
+   * @param diagonal its diagonal, at least one element above 0
+   * @param source gives the matrix
+   * @param use what it is wanted for. A matrix that is not positive definite gets ten times the damping, again and again
+   * @throws ArithmeticException if no damping makes it positive definite
+   */
+  static PreparedGram of(Device device, float[] diagonal, Source source, Use use) {
+    int n = diagonal.length;
+    double mean = 0;
+    for (float x : diagonal) {
+      mean += (double) x / n;
+    }
+    int[] order = use.grouped()
+      ? grouped(diagonal)
+      : sorted(IntStream.range(0, n), Comparator.comparingDouble(i -> -diagonal[i]));
+    Scope scope = device.scope();
+    try {
+      Matrix gram = scope.matrix(n, n);
+      source.upload(gram);
+      device.mirror(gram);
+      Matrix factor = scope.matrix(n, n);
+      double used = use.damping();
+      for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+        float ridge = (float) (used * mean);
+        if (device.feedbackFactor(gram, ridge, order, factor) == 0) {
+          Matrix root = use.solved() ? root(device, scope, gram, ridge) : null;
+          return new PreparedGram(device, scope, diagonal, gram, factor, root, order, ridge, used);
+        }
+        used *= 10;
+      }
+      throw new ArithmeticException(
+        "the Gram matrix of " + n + " columns is not positive definite, even with damping " + used / 10
+      );
+    } catch (RuntimeException | Error e) {
+      scope.close();
+      throw e;
+    }
+  }
+
+  /**
+   * The columns by decreasing mean square, in runs of neighbours that stay together, 32 and within them 16: those share scales, which
+   * are chosen once for all of them.
+   */
+  private static int[] grouped(float[] diagonal) {
+    double[] of32 = sums(diagonal, 32);
+    double[] of16 = sums(diagonal, 16);
+    return sorted(
+      IntStream.range(0, diagonal.length),
+      Comparator.comparingDouble((Integer i) -> -of32[i / 32])
+        .thenComparing(i -> i / 32)
+        .thenComparingDouble(i -> -of16[i / 16])
+        .thenComparing(i -> i / 16)
+        .thenComparingDouble(i -> -diagonal[i])
+    );
+  }
+
+  private static int[] sorted(IntStream numbers, Comparator<Integer> order) {
+    return numbers.boxed().sorted(order).mapToInt(Integer::intValue).toArray();
+  }
+
+  private static double[] sums(float[] values, int length) {
+    double[] sums = new double[Math.ceilDiv(values.length, length)];
+    for (int i = 0; i < values.length; i++) {
+      sums[i / length] += values[i];
+    }
+    return sums;
+  }
+
+  private static Matrix root(Device device, Scope scope, Matrix gram, float ridge) {
+    Matrix root = scope.matrix(gram.rows(), gram.columns());
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment row = arena.allocate(GridBand.FLOAT, gram.columns());
+      for (int i = 0; i < gram.rows(); i++) {
+        device.download(gram.rows(i, 1), row);
+        row.setAtIndex(GridBand.FLOAT, i, row.getAtIndex(GridBand.FLOAT, i) + ridge);
+        device.upload(row, root.rows(i, 1));
+      }
+    }
+    if (device.cholesky(root, root) != 0) {
+      throw new ArithmeticException("the Gram matrix of " + gram.rows() + " columns is not positive definite");
+    }
+    return root;
+  }
+
+  int columns() {
+    return order.length;
+  }
+
+  Matrix gram() {
+    return gram;
+  }
+
+  Matrix factor() {
+    return factor;
+  }
+
+  int[] order() {
+    return Arrays.copyOf(order, order.length);
+  }
+
+  /** What was added to the diagonal. */
+  float ridge() {
+    return ridge;
+  }
+
+  /** The same as a part of the diagonal's mean. */
+  double damping() {
+    return damping;
+  }
+
+  /** How much each column weighs in the search of scales: its mean square, and a little if that is 0. */
+  float[] importance() {
+    float[] weights = diagonal.clone();
+    float least = 0;
+    for (float x : diagonal) {
+      least = Math.max(least, x * 1e-9f);
+    }
+    for (int i = 0; i < weights.length; i++) {
+      weights[i] = Math.max(weights[i], least);
+    }
+    return weights;
+  }
+
+  /** Replaces b (columns, m) with the x of {@code H x = b}, where H is the damped Gram matrix. */
+  void solve(Matrix b) {
+    device.triangularSolve(root, false, b);
+    device.triangularSolve(root, true, b);
+  }
+
+  @Override
+  public void close() {
+    scope.close();
+  }
+}

@@ -1,0 +1,121 @@
+package dev.attar.quant.gptq;
+
+import dev.attar.formats.Metadata;
+import dev.attar.formats.MetadataValue;
+import dev.attar.formats.Model;
+import dev.attar.formats.Version;
+import dev.attar.quant.QuantizeOptions;
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.OutputStream;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.security.DigestInputStream;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
+import java.util.HexFormat;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.TreeMap;
+import java.util.stream.Collectors;
+
+/** All that the result of a run depends on, by name: what a resumed run must have in common with the interrupted one. */
+final class RunSettings {
+
+  private final GptqOptions options;
+  private final Map<String, String> values;
+
+  private RunSettings(GptqOptions options, Map<String, String> values) {
+    this.options = options;
+    this.values = values;
+  }
+
+  static RunSettings of(
+    Model model,
+    QuantizeOptions quantize,
+    Optional<Budget> budget,
+    GptqOptions options,
+    boolean sequential
+  ) throws IOException {
+    Map<String, String> values = new LinkedHashMap<>();
+    values.put("version", Version.current());
+    values.put("model", model.source().toAbsolutePath().normalize().toString());
+    for (Path file : model.files()) {
+      values.put("file " + file.getFileName(), Files.size(file) + " bytes of " + Files.getLastModifiedTime(file));
+    }
+    for (int i = 0; i < options.texts().size(); i++) {
+      Path text = options.texts().get(i);
+      values.put("text " + (i + 1), text.getFileName() + ", SHA-256 " + sha256(text));
+    }
+    values.put("tokens", String.valueOf(options.tokens()));
+    values.put("context", String.valueOf(options.context()));
+    values.put("sequential", String.valueOf(sequential));
+    values.put("method", options.roundOnly() ? "rtn" : "gptq");
+    values.put("size", budget.map(b -> b.target().toString()).orElse("of the type"));
+    values.put("effort", String.valueOf(options.effort().level()));
+    values.put("damping", String.valueOf(options.damping()));
+    values.put("type", quantize.fileType().name());
+    values.put("pure", String.valueOf(quantize.pure()));
+    values.put(
+      "chosen types",
+      quantize.chosen() == null ? "none" : new TreeMap<>(quantize.chosen().types()).toString()
+    );
+    values.put("tensor types", quantize.tensorTypes().toString());
+    values.put("output tensor type", String.valueOf(quantize.outputTensorType()));
+    values.put("token embedding type", String.valueOf(quantize.tokenEmbeddingType()));
+    values.put("leave output tensor", String.valueOf(quantize.leaveOutputTensor()));
+    values.put("requantize", String.valueOf(quantize.allowRequantize()));
+    values.put("importance", quantize.importance() == null ? "measured" : sha256(quantize.importance().path()));
+    return new RunSettings(options, values);
+  }
+
+  private static String sha256(Path file) throws IOException {
+    MessageDigest digest;
+    try {
+      digest = MessageDigest.getInstance("SHA-256");
+    } catch (NoSuchAlgorithmException e) {
+      throw new AssertionError("every Java platform has it", e);
+    }
+    try (InputStream in = new DigestInputStream(Files.newInputStream(file), digest)) {
+      in.transferTo(OutputStream.nullOutputStream());
+    }
+    return HexFormat.of().formatHex(digest.digest());
+  }
+
+  Map<String, String> values() {
+    return values;
+  }
+
+  /** The same in one line, for the files of statistics. */
+  String identity() {
+    return values
+      .entrySet()
+      .stream()
+      .map(entry -> entry.getKey() + "=" + entry.getValue())
+      .collect(Collectors.joining("; "));
+  }
+
+  /** The metadata of the result: what was planned, and how GPTQ worked. */
+  Metadata metadata(Metadata planned, long tokens, boolean sequential, List<TensorReport> reports) {
+    Map<String, MetadataValue> entries = new LinkedHashMap<>(planned.values());
+    entries.put("attar.method", MetadataValue.string("gptq"));
+    entries.keySet().removeIf(key -> key.startsWith("attar.gptq."));
+    List<String> texts = options
+      .texts()
+      .stream()
+      .map(text -> text.getFileName().toString())
+      .toList();
+    entries.put("attar.gptq.texts", MetadataValue.strings(texts));
+    entries.put("attar.gptq.tokens", MetadataValue.uint32(tokens));
+    entries.put("attar.gptq.context", MetadataValue.uint32(options.context()));
+    entries.put("attar.gptq.sequential", MetadataValue.bool(sequential));
+    entries.put("attar.gptq.effort", MetadataValue.uint32(options.effort().level()));
+    entries.put("attar.gptq.damping", MetadataValue.float32((float) options.damping()));
+    // Always there, so that the size of the file does not depend on what happens.
+    double most = reports.stream().mapToDouble(TensorReport::damping).max().orElse(options.damping());
+    entries.put("attar.gptq.most_damping", MetadataValue.float32((float) most));
+    return Metadata.of(entries);
+  }
+}

@@ -1,0 +1,234 @@
+package dev.attar.quant.gptq;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.attar.compute.Device;
+import dev.attar.compute.Devices;
+import dev.attar.formats.TensorType;
+import dev.attar.formats.block.BlockDecoders;
+import dev.attar.formats.block.BlockEncoders;
+import java.io.ByteArrayOutputStream;
+import java.io.IOException;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
+
+class MatrixQuantizerTest {
+
+  private static final int N = 512;
+  private static final int ROWS = 50;
+  private static final float[] GRAM = Activations.correlated(N, 1);
+  private static final float[] WEIGHTS = Activations.weights(ROWS, N, 2);
+
+  private static Device device;
+
+  @BeforeAll
+  static void openDevice() throws IOException {
+    device = Devices.cpu(2);
+  }
+
+  @AfterAll
+  static void closeDevice() {
+    device.close();
+  }
+
+  private record Result(byte[] encoded, float[] decoded, MatrixError error) {}
+
+  private static PreparedGram prepare(float[] gram, Effort effort) {
+    return Activations.prepare(device, gram, N, new PreparedGram.Use(0.01, effort.reach() > 0, true));
+  }
+
+  private static Result quantize(float[] gram, float[] weights, float[] drift, TensorType type, Effort effort)
+    throws IOException {
+    try (PreparedGram input = prepare(gram, effort)) {
+      return quantize(new MatrixQuantizer(device, effort, type), input, weights, drift, type);
+    }
+  }
+
+  private static Result quantize(
+    MatrixQuantizer quantizer,
+    PreparedGram input,
+    float[] weights,
+    float[] drift,
+    TensorType type
+  ) throws IOException {
+    int rows = weights.length / N;
+    ByteArrayOutputStream out = new ByteArrayOutputStream();
+    MatrixError error = quantizer.quantize(
+      input,
+      (first, count, to) -> System.arraycopy(weights, (int) first * N, to, 0, count * N),
+      drift == null ? null : (first, count, to) -> System.arraycopy(drift, (int) first * N, to, 0, count * N),
+      rows,
+      input.importance(),
+      (encoded, length) -> out.write(encoded, 0, length)
+    );
+    byte[] encoded = out.toByteArray();
+    assertEquals(type.rowBytes(N) * rows, encoded.length);
+    return new Result(encoded, decode(encoded, type), error);
+  }
+
+  private static float[] decode(byte[] encoded, TensorType type) {
+    float[] decoded = new float[Math.toIntExact((encoded.length / type.rowBytes(N)) * N)];
+    BlockDecoders.of(type).decode(encoded, 0, decoded, 0, decoded.length);
+    for (float value : decoded) {
+      assertTrue(Float.isFinite(value));
+    }
+    return decoded;
+  }
+
+  @ParameterizedTest
+  @EnumSource(
+    names = { "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS" }
+  )
+  void leavesLessErrorThanRoundingAndLessWithMoreEffort(TensorType type) throws IOException {
+    assertTrue(MatrixQuantizer.supports(type));
+    byte[] encoded = new byte[Math.toIntExact(type.rowBytes(N) * ROWS)];
+    float[] importance = Activations.diagonal(GRAM, N);
+    BlockEncoders.of(type).orElseThrow().encode(WEIGHTS, 0, N, ROWS, importance, 0, encoded, 0);
+    double rounding = Activations.error(WEIGHTS, decode(encoded, type), GRAM, N);
+    List<Double> ratios = new ArrayList<>();
+    for (int effort = 0; effort <= Effort.MOST; effort++) {
+      Result result = quantize(GRAM, WEIGHTS, null, type, Effort.of(effort));
+      double left = Activations.error(WEIGHTS, result.decoded, GRAM, N);
+      assertEquals(rounding, result.error.rounding(), 1e-4 * rounding);
+      assertEquals(left, result.error.result(), 1e-4 * rounding);
+      ratios.add(result.error.ratio());
+    }
+    assertTrue(ratios.getFirst() < 0.5, ratios.toString());
+    // From effort 1 on, columns that share scales stay together in the order: that can cost more than the better scales bring.
+    assertTrue(ratios.get(1) < ratios.get(0) * 1.1, ratios.toString());
+    assertTrue(ratios.get(2) < ratios.get(1), ratios.toString());
+    assertTrue(ratios.get(3) < ratios.get(2), ratios.toString());
+  }
+
+  @Test
+  void supportsTypesWithGrids() {
+    List<TensorType> supported = Arrays.stream(TensorType.values()).filter(MatrixQuantizer::supports).toList();
+    assertEquals(12, supported.size(), supported.toString());
+    assertThrows(IllegalArgumentException.class, () -> new MatrixQuantizer(device, Effort.of(0), TensorType.IQ3_S));
+    assertThrows(IllegalArgumentException.class, () -> new MatrixQuantizer(device, Effort.of(0), TensorType.BF16));
+  }
+
+  @Test
+  void bandsDoNotShow() throws IOException {
+    float[] weights = Activations.weights(600, N, 3);
+    Effort effort = Effort.of(2);
+    for (TensorType type : List.of(TensorType.Q4_0, TensorType.Q3_K)) {
+      try (PreparedGram input = prepare(GRAM, effort)) {
+        Result whole = quantize(new MatrixQuantizer(device, effort, type), input, weights, weights, type);
+        Result bands = quantize(new MatrixQuantizer(device, effort, type, 1), input, weights, weights, type);
+        assertArrayEquals(whole.encoded, bands.encoded);
+        assertEquals(whole.error.result(), bands.error.result(), 1e-9 * whole.error.result());
+      }
+    }
+  }
+
+  @Test
+  void deadInputsDoNoHarm() throws IOException {
+    float[] gram = GRAM.clone();
+    Activations.kill(gram, N, 0, 100, 101, 511);
+    // A whole block of Q4_0, and of a group of Q3_K.
+    for (int i = 32; i < 64; i++) {
+      Activations.kill(gram, N, i);
+    }
+    for (TensorType type : List.of(TensorType.Q4_0, TensorType.Q3_K, TensorType.Q4_K, TensorType.IQ4_XS)) {
+      Result result = quantize(gram, WEIGHTS, null, type, Effort.of(2));
+      assertTrue(result.error.ratio() < 0.9, type + ": " + result.error.ratio());
+    }
+  }
+
+  @Test
+  void weightsOfZeroStayZero() throws IOException {
+    for (TensorType type : List.of(TensorType.Q4_1, TensorType.Q2_K, TensorType.Q6_K, TensorType.IQ4_NL)) {
+      Result result = quantize(GRAM, new float[N], null, type, Effort.of(3));
+      assertArrayEquals(new float[N], result.decoded, 1e-30f);
+      assertEquals(1, result.error.ratio());
+    }
+  }
+
+  /** With Q8_0, which changes little, what is left of the move is seen: half of the drift times the inverse of the damped matrix. */
+  @Test
+  void makesUpForHalfOfTheDrift() throws IOException {
+    int rows = 9;
+    float[] weights = Activations.weights(rows, N, 4);
+    float[] moves = Activations.weights(rows, N, 5);
+    float[] damped = GRAM.clone();
+    double mean = 0;
+    for (float x : Activations.diagonal(GRAM, N)) {
+      mean += (double) x / N;
+    }
+    for (int i = 0; i < N; i++) {
+      damped[i * N + i] += (float) (0.01 * mean);
+    }
+    float[] drift = new float[rows * N];
+    float[] expected = weights.clone();
+    for (int row = 0; row < rows; row++) {
+      for (int j = 0; j < N; j++) {
+        double sum = 0;
+        for (int i = 0; i < N; i++) {
+          sum += (double) moves[row * N + i] * damped[i * N + j];
+        }
+        drift[row * N + j] = (float) sum;
+        expected[row * N + j] += 0.5f * moves[row * N + j];
+      }
+    }
+    Result moved = quantize(GRAM, weights, drift, TensorType.Q8_0, Effort.of(0));
+    // Of what the move changes, next to nothing is left.
+    double change = Activations.error(weights, expected, GRAM, N);
+    assertEquals(0, Activations.error(expected, moved.decoded, GRAM, N), 1e-3 * change);
+    Result stayed = quantize(GRAM, weights, null, TensorType.Q8_0, Effort.of(0));
+    assertEquals(0, Activations.error(weights, stayed.decoded, GRAM, N), 1e-3 * change);
+    assertFalse(Arrays.equals(moved.encoded, stayed.encoded));
+  }
+
+  @Test
+  void aMatrixThatIsNotPositiveDefiniteGetsMoreDamping() throws IOException {
+    float[] gram = GRAM.clone();
+    // An eigenvalue of minus twice what the diagonal has there.
+    gram[N + 2] = 3 * Math.max(gram[N + 1], gram[2 * N + 2]);
+    try (PreparedGram input = prepare(gram, Effort.of(0))) {
+      assertTrue(input.damping() >= 0.1 && input.damping() <= 10, "" + input.damping());
+      assertEquals(Math.rint(Math.log10(input.damping())), Math.log10(input.damping()), 1e-9);
+      Result result = quantize(
+        new MatrixQuantizer(device, Effort.of(0), TensorType.Q4_K),
+        input,
+        WEIGHTS,
+        null,
+        TensorType.Q4_K
+      );
+      assertTrue(Double.isFinite(result.error.result()));
+    }
+    gram[N + 2] = 1e9f;
+    ArithmeticException e = assertThrows(ArithmeticException.class, () -> prepare(gram, Effort.of(0)).close());
+    assertEquals("the Gram matrix of 512 columns is not positive definite, even with damping 1000.0", e.getMessage());
+    gram[N + 2] = Float.NaN;
+    assertThrows(ArithmeticException.class, () -> prepare(gram, Effort.of(0)).close());
+  }
+
+  @Test
+  void groupsStayTogetherInTheOrder() {
+    try (PreparedGram input = prepare(GRAM, Effort.of(1)); PreparedGram free = prepare(GRAM, Effort.of(0))) {
+      int[] order = input.order();
+      float[] diagonal = Activations.diagonal(GRAM, N);
+      for (int length : new int[] { 16, 32 }) {
+        for (int i = 0; i < N; i++) {
+          assertEquals(order[i - (i % length)] / length, order[i] / length);
+        }
+      }
+      for (int i = 1; i < N; i++) {
+        assertTrue(diagonal[free.order()[i]] <= diagonal[free.order()[i - 1]]);
+      }
+      assertEquals(N, Arrays.stream(order).distinct().count());
+      assertEquals(N, Arrays.stream(free.order()).distinct().count());
+    }
+  }
+}

@@ -6,13 +6,16 @@ import dev.attar.bench.report.CsvResults;
 import dev.attar.bench.report.JsonResults;
 import dev.attar.bench.report.MarkdownTable;
 import dev.attar.quant.FileType;
-import dev.attar.quant.QuantizeOptions;
+import dev.attar.quant.gptq.GptqOptions;
 import java.io.IOException;
 import java.io.PrintStream;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Locale;
+import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.Callable;
 import java.util.stream.Stream;
@@ -39,11 +42,15 @@ import picocli.CommandLine.Spec;
     "",
     "Models that have to be made (--types, checkpoints that are no GGUF files) are written to a",
     "temporary folder, in the folder that the environment variable ATTAR_TMP names if it is set.",
+    "Types gptq:TYPE are made by GPTQ, imatrix:TYPE by rounding with the importance that is measured,",
+    "both on the --calibration text; others as 'attar quantize' does without one.",
     "",
     "Examples:",
     "  attar bench model-bf16.gguf model-q8_0.gguf model-q4_k_m.gguf --text test.txt",
     "  attar bench checkpoint/ --types Q8_0,Q4_K_M,Q3_K_M --text test.txt --report report.html",
     "  attar bench checkpoint/ --types IQ3_M,IQ2_M --imatrix imatrix.gguf --text test.txt --keep made",
+    "  attar bench checkpoint/ --types Q4_K_M,imatrix:Q4_K_M,gptq:Q4_K_M --calibration calibration.txt \\",
+    "    --text test.txt",
     "  attar bench a.gguf b.gguf --pp 512,2048 --tg 128 --threads 4,8 --markdown"
   }
 )
@@ -72,15 +79,19 @@ final class BenchCommand implements Callable<Integer> {
     names = "--types",
     paramLabel = "TYPE",
     split = ",",
-    description = "Make variants of these types from the base, as 'attar quantize' does, weighed by --imatrix."
+    description = "Make variants of these types from the base, as 'attar quantize' does, weighed by --imatrix; with " +
+      "imatrix: or gptq: before a type, by what is measured on the --calibration text."
   )
   private List<String> types = new ArrayList<>();
 
-  @Option(
-    names = "--allow-requantize",
-    description = "With --types, quantize tensors again that are quantized already."
-  )
-  private boolean allowRequantize;
+  @Mixin
+  private TypeOptions typing;
+
+  @Mixin
+  private CalibrationTexts calibrating;
+
+  @Mixin
+  private GptqTuning tuning;
 
   @Option(names = "--keep", paramLabel = "DIR", description = "Keep the models that are made in this folder.")
   private Path keep;
@@ -105,25 +116,19 @@ final class BenchCommand implements Callable<Integer> {
     ) {
       throw usage("--json, --csv and --markdown exclude each other");
     }
-    Set<FileType> fileTypes = fileTypes();
+    List<Variant> variants = variants();
     if (models.isEmpty()) {
       throw usage("no model given, expected a base and its variants, or a base and --types");
     }
-    if (models.size() == 1 && fileTypes.isEmpty()) {
+    if (models.size() == 1 && variants.isEmpty()) {
       throw usage(
         "no variant of " + models.getFirst() + " given, expected models or --types (eval measures one model)"
       );
     }
-    if (allowRequantize && fileTypes.isEmpty()) {
-      throw usage("--allow-requantize needs --types");
-    }
-    Settings settings = measuring.settings(true, !fileTypes.isEmpty());
-    List<QuantizeOptions> quantizations = fileTypes
-      .stream()
-      .map(type -> QuantizeOptions.of(type).withAllowRequantize(allowRequantize))
-      .toList();
+    Making making = making(variants);
+    Settings settings = measuring.settings(true, !variants.isEmpty(), making.calibration().isPresent());
     Measurement measurement = new Measurement(console, spec, measuring);
-    Comparison comparison = measurement.run(models, settings, quantizations, keep);
+    Comparison comparison = measurement.run(models, settings, making);
     boolean forPrograms = messages.json() || csv || markdown;
     PrintStream people = forPrograms ? (measuring.quiet() ? null : console.err()) : console.out();
     print(comparison, people);
@@ -132,9 +137,9 @@ final class BenchCommand implements Callable<Integer> {
     if (failures.isEmpty()) {
       return Main.SUCCESS;
     }
-    int variants = comparison.variants().size();
+    int compared = comparison.variants().size();
     String message =
-      failures.size() + " of " + Text.plural(variants, "variant") + " failed: " + String.join("; ", failures);
+      failures.size() + " of " + Text.plural(compared, "variant") + " failed: " + String.join("; ", failures);
     console.err().println("attar: " + Text.escape(message));
     return Main.FAILURE;
   }
@@ -169,14 +174,62 @@ final class BenchCommand implements Callable<Integer> {
     return new ParameterException(spec.commandLine(), message);
   }
 
-  private Set<FileType> fileTypes() {
-    Set<FileType> fileTypes = new LinkedHashSet<>();
+  private List<Variant> variants() {
+    Set<Variant> variants = new LinkedHashSet<>();
     for (String word : types) {
-      FileType type = FileType.byName(word).orElseThrow(() -> usage(FileTypes.unknown(word)));
-      if (!fileTypes.add(type)) {
-        throw usage("--types has " + type + " twice");
+      Variant variant = variant(word);
+      if (!variants.add(variant)) {
+        throw usage("--types has " + variant.kind().prefix() + variant.options().fileType() + " twice");
       }
     }
-    return fileTypes;
+    return List.copyOf(variants);
+  }
+
+  private Variant variant(String word) {
+    Variant.Kind kind = Arrays.stream(Variant.Kind.values())
+      .filter(k -> !k.prefix().isEmpty() && word.toLowerCase(Locale.ROOT).startsWith(k.prefix()))
+      .findFirst()
+      .orElse(Variant.Kind.ROUNDED);
+    String name = word.substring(kind.prefix().length());
+    FileType type = FileType.byName(name).orElseThrow(() -> usage(FileTypes.unknown(name)));
+    return new Variant(kind, typing.options(type));
+  }
+
+  /** What is to be made, if the options for that go together. */
+  private Making making(List<Variant> variants) {
+    boolean byGptq = variants.stream().anyMatch(variant -> variant.kind() == Variant.Kind.GPTQ);
+    List<Variant> measured = variants
+      .stream()
+      .filter(variant -> variant.kind() != Variant.Kind.ROUNDED)
+      .toList();
+    if (variants.isEmpty()) {
+      forbid(typing.given(), "--types");
+    }
+    if (!measured.isEmpty() && calibrating.texts().isEmpty()) {
+      throw usage(measured.getFirst().name() + " needs a text to calibrate on, expected --calibration TEXT");
+    }
+    if (!byGptq) {
+      forbid(tuning.given(), "types gptq:TYPE");
+    }
+    if (measured.isEmpty()) {
+      forbid(calibrating.texts().isEmpty() ? List.of() : List.of("--calibration"), "types gptq:TYPE or imatrix:TYPE");
+      forbid(calibrating.dependent(), "a --calibration text");
+      return new Making(variants, Optional.empty(), Optional.empty(), Optional.ofNullable(keep));
+    }
+    Calibration calibration = measuring.calibration(calibrating);
+    // What a run before has left in the folder that is kept can be gone on with.
+    GptqOptions gptq = tuning.options(calibration, false, !measuring.overwrite(), measuring.overwrite());
+    return new Making(
+      variants,
+      Optional.of(calibration),
+      byGptq ? Optional.of(gptq) : Optional.empty(),
+      Optional.ofNullable(keep)
+    );
+  }
+
+  private void forbid(List<String> given, String needed) {
+    if (!given.isEmpty()) {
+      throw usage(Usage.needs(given, needed));
+    }
   }
 }

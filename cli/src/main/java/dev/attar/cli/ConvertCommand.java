@@ -57,7 +57,7 @@ final class ConvertCommand implements Callable<Integer> {
       Output.check(out, writing.overwrite(), Output.inputs(opened));
       QuantizationPlan plan = QuantizationPlan.convert(opened, resolved);
       PlanReport report = new PlanReport(console, messages.json(), writing.quiet(), plan, resolved.name());
-      report.written(out, PlanRun.of(console, writing).write(opened, plan, out, "converting"));
+      report.written(out, PlanRun.of(console, writing).write(opened, plan, out, "converting"), messages.verbose());
     }
     return Main.SUCCESS;
   }

@@ -5,6 +5,9 @@ import dev.attar.quant.TensorTypeRule;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.Locale;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 import picocli.CommandLine.ITypeConverter;
 import picocli.CommandLine.TypeConversionException;
@@ -27,6 +30,27 @@ final class Converters {
       } catch (InvalidPathException e) {
         throw new TypeConversionException("'" + word + "' is no name of a file (" + e.getReason() + ")");
       }
+    }
+  }
+
+  /** A number of bytes, {@code 1500M} or {@code 3G}, in powers of 1024. */
+  static final class Size implements ITypeConverter<Long> {
+
+    private static final String UNITS = "KMGT";
+    private static final Pattern FORM = Pattern.compile(
+      "(\\d{1,12}(?:\\.\\d{1,6})?)([" + UNITS + "]?)",
+      Pattern.CASE_INSENSITIVE
+    );
+
+    @Override
+    public Long convert(String word) {
+      Matcher matcher = FORM.matcher(word);
+      if (!matcher.matches()) {
+        throw new TypeConversionException("'" + word + "' is no size, expected a form of 1500M or 3G");
+      }
+      int unit = matcher.group(2).isEmpty() ? 0 : 1 + UNITS.indexOf(matcher.group(2).toUpperCase(Locale.ROOT));
+      // At most 10^12 * 2^40, which a double holds; what is above the largest long becomes that.
+      return (long) (Double.parseDouble(matcher.group(1)) * (1L << (10 * unit)));
     }
   }
 

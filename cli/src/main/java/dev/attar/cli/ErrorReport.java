@@ -34,7 +34,9 @@ final class ErrorReport {
 
   /** Reports a failure, with its stack trace if asked; returns the exit code. */
   static int failure(Throwable e, Console console, boolean verbose) {
-    console.err().println("attar: " + Text.escape(isInterruption(e) ? "interrupted" : message(e)));
+    String what = isInterruption(e) ? "interrupted" : message(e);
+    String advice = e instanceof ResumableException resumable ? "; " + resumable.advice() : "";
+    console.err().println("attar: " + Text.escape(what + advice));
     if (verbose) {
       e.printStackTrace(console.err());
     }
@@ -61,6 +63,7 @@ final class ErrorReport {
   static String message(Throwable e) {
     return switch (e) {
       case FormatException bad -> bad.getMessage();
+      case ResumableException wrapped -> message(wrapped.getCause());
       case UncheckedIOException wrapped -> message(wrapped.getCause());
       case ExecutionException wrapped when wrapped.getCause() != null -> message(wrapped.getCause());
       case CompletionException wrapped when wrapped.getCause() != null -> message(wrapped.getCause());

@@ -62,9 +62,9 @@ final class EvalCommand implements Callable<Integer> {
   @Override
   public Integer call() throws IOException, InterruptedException {
     List<Path> models = base == null ? List.of(model.path()) : List.of(base, model.path());
-    Settings settings = measuring.settings(base != null, false);
+    Settings settings = measuring.settings(base != null, false, false);
     Measurement measurement = new Measurement(console, spec, measuring);
-    Comparison comparison = measurement.run(models, settings, List.of(), null);
+    Comparison comparison = measurement.run(models, settings, Making.NONE);
     ModelResult result = comparison.models().getLast();
     if (result.failure().isPresent()) {
       Failure failure = result.failure().get();

@@ -5,19 +5,14 @@ import dev.attar.bench.Settings;
 import dev.attar.bench.latency.LatencyTest;
 import dev.attar.bench.latency.LatencyTest.Kind;
 import dev.attar.formats.FormatException;
+import dev.attar.formats.Utf8;
 import dev.attar.formats.imatrix.ImportanceMatrix;
 import java.io.IOException;
-import java.nio.ByteBuffer;
-import java.nio.CharBuffer;
-import java.nio.channels.ReadableByteChannel;
-import java.nio.charset.CharsetDecoder;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Locale;
 import java.util.Objects;
 import java.util.Optional;
 import java.util.OptionalInt;
@@ -38,7 +33,8 @@ final class MeasureOptions {
   private static final int DEFAULT_PROMPT = 512;
   private static final int DEFAULT_GENERATION = 128;
   private static final int DEFAULT_REPETITIONS = 5;
-  private static final int DEFAULT_TIMEOUT = 600;
+  /** Seconds without a sign of life after which a model is given up. */
+  static final int DEFAULT_TIMEOUT = 600;
 
   @Spec(Target.MIXEE)
   private CommandSpec command;
@@ -50,7 +46,7 @@ final class MeasureOptions {
   )
   private Path text;
 
-  @Option(names = "--ctx", paramLabel = "N", description = "Tokens in a window of the text (default: 512).")
+  @Option(names = "--ctx", paramLabel = "N", description = "Tokens in a window of a text (default: 512).")
   private Integer context;
 
   @Option(names = "--chunks", paramLabel = "N", description = "Evaluate the first N windows only (default: all).")
@@ -149,32 +145,10 @@ final class MeasureOptions {
       if (Files.size(text) == 0) {
         throw new FormatException(text, "an empty file, expected UTF-8 text");
       }
-      requireUtf8(text);
+      // A file of another kind would give a perplexity too, one without meaning.
+      Utf8.requireValid(text);
     }
     return importanceFile == null ? null : ImportanceMatrix.open(importanceFile);
-  }
-
-  /** A file of another kind would give a perplexity too, one without meaning. */
-  private static void requireUtf8(Path text) throws IOException {
-    CharsetDecoder decoder = StandardCharsets.UTF_8.newDecoder(); // reports what is malformed
-    ByteBuffer bytes = ByteBuffer.allocate(1 << 16);
-    CharBuffer characters = CharBuffer.allocate(1 << 16);
-    try (ReadableByteChannel channel = Files.newByteChannel(text)) {
-      long before = 0;
-      boolean end = false;
-      while (!end) {
-        end = channel.read(bytes) < 0;
-        bytes.flip();
-        if (decoder.decode(bytes, characters, end).isError()) {
-          long at = before + bytes.position();
-          String found = String.format(Locale.ROOT, "%02x", bytes.get(bytes.position()));
-          throw new FormatException(text, "byte " + at, found, "UTF-8 text");
-        }
-        before += bytes.position();
-        bytes.compact();
-        characters.clear();
-      }
-    }
   }
 
   /** The HTML file to write, if one is wanted. */
@@ -202,13 +176,16 @@ final class MeasureOptions {
    *
    * @param hasBase whether there is a base to compare with
    * @param quantizes whether the command quantizes models too, which an importance matrix can serve
+   * @param calibrates whether it runs the base on calibration texts for that, in windows too
    * @throws ParameterException if the options make no sense
    */
-  Settings settings(boolean hasBase, boolean quantizes) {
+  Settings settings(boolean hasBase, boolean quantizes, boolean calibrates) {
     boolean tensors = hasBase && !noTensors;
     List<LatencyTest> latency = latency();
-    if (text == null) {
+    if (text == null && !calibrates) {
       forbid("--ctx", context, "needs a --text");
+    }
+    if (text == null) {
       forbid("--chunks", windows, "needs a --text");
     }
     if (!tensors && !quantizes) {
@@ -219,7 +196,7 @@ final class MeasureOptions {
     }
     return new Settings(
       text(),
-      range("--ctx", context, DEFAULT_CONTEXT, 4, MAX_TOKENS),
+      window(),
       windows == null ? OptionalInt.empty() : OptionalInt.of(range("--chunks", windows, 1, 1, Integer.MAX_VALUE)),
       latency,
       range("--repetitions", repetitions, DEFAULT_REPETITIONS, 1, MAX_REPETITIONS),
@@ -227,8 +204,25 @@ final class MeasureOptions {
       gpuLayers == null ? OptionalInt.empty() : OptionalInt.of(range("--gpu-layers", gpuLayers, 0, 0, MAX_TOKENS)),
       tensors,
       tensors ? importanceFile() : Optional.empty(),
-      Duration.ofSeconds(range("--timeout", timeout, DEFAULT_TIMEOUT, 1, Integer.MAX_VALUE))
+      patience()
     );
+  }
+
+  /**
+   * How to measure what enters the layers of the base: in windows of the same length as the text's.
+   *
+   * @throws ParameterException if the options make no sense
+   */
+  Calibration calibration(CalibrationTexts texts) {
+    return new Calibration(texts.texts(), texts.tokens(), window(), threads().getFirst(), patience());
+  }
+
+  private int window() {
+    return range("--ctx", context, DEFAULT_CONTEXT, 4, MAX_TOKENS);
+  }
+
+  private Duration patience() {
+    return Duration.ofSeconds(range("--timeout", timeout, DEFAULT_TIMEOUT, 1, Integer.MAX_VALUE));
   }
 
   /** For each number of threads: prompts and the time to the first token after each, then generations. */
@@ -269,14 +263,7 @@ final class MeasureOptions {
   }
 
   private int range(String option, Integer value, int byDefault, int min, int max) {
-    if (value == null) {
-      return byDefault;
-    }
-    if (value < min || value > max) {
-      String expected = max == Integer.MAX_VALUE ? min + " or more" : min + " to " + max;
-      throw usage("invalid value for option '" + option + "': " + value + ", expected " + expected);
-    }
-    return value;
+    return Usage.range(command, option, value, byDefault, min, max);
   }
 
   private void forbid(String option, Object value, String why) {
@@ -286,6 +273,6 @@ final class MeasureOptions {
   }
 
   private ParameterException usage(String message) {
-    return new ParameterException(command.commandLine(), message);
+    return Usage.error(command, message);
   }
 }

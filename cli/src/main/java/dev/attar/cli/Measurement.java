@@ -6,7 +6,6 @@ import dev.attar.bench.Settings;
 import dev.attar.bench.Subject;
 import dev.attar.bench.report.HtmlReport;
 import dev.attar.formats.imatrix.ImportanceMatrix;
-import dev.attar.quant.QuantizeOptions;
 import java.io.IOException;
 import java.io.PrintStream;
 import java.nio.file.Files;
@@ -39,19 +38,20 @@ final class Measurement {
    *
    * @param models the base, then its variants
    * @param settings what to measure
-   * @param quantizations how further variants are made from the base
-   * @param keep the folder for the models that are made; {@code null} if they are not to be kept
+   * @param making what further variants are made from the base
    * @throws ParameterException if a model is given twice
    * @throws IOException if a model does not exist, the base or a file of the options cannot be read, or a file cannot be written
    */
-  Comparison run(List<Path> models, Settings settings, List<QuantizeOptions> quantizations, Path keep)
-    throws IOException, InterruptedException {
+  Comparison run(List<Path> models, Settings settings, Making making) throws IOException, InterruptedException {
     requireDistinct(models);
+    if (making.calibration().isPresent()) {
+      making.calibration().get().check();
+    }
     try (
       ImportanceMatrix importance = options.open();
-      Participants participants = Participants.open(console, options, models, weighted(quantizations, importance), keep)
+      Participants participants = Participants.open(console, options, models, weighted(making, importance))
     ) {
-      checkReport(participants);
+      checkReport(participants, making);
       return measure(participants.make(), settings);
     }
   }
@@ -73,12 +73,13 @@ final class Measurement {
     }
   }
 
-  private List<QuantizeOptions> weighted(List<QuantizeOptions> quantizations, ImportanceMatrix importance) {
+  private Making weighted(Making making, ImportanceMatrix importance) {
     String file = options.importanceFile().map(Path::toString).orElse(null);
-    return quantizations
-      .stream()
-      .map(q -> q.withImportance(importance, file))
-      .toList();
+    return making.withEach(variant ->
+      variant.kind() == Variant.Kind.IMATRIX
+        ? variant
+        : variant.with(variant.options().withImportance(importance, file))
+    );
   }
 
   private Comparison measure(List<Subject> subjects, Settings settings) throws IOException, InterruptedException {
@@ -109,11 +110,12 @@ final class Measurement {
     }
   }
 
-  private void checkReport(Participants participants) throws IOException {
+  private void checkReport(Participants participants, Making making) throws IOException {
     if (options.report().isPresent()) {
       List<Path> inputs = new ArrayList<>(participants.inputs());
       options.text().ifPresent(inputs::add);
       options.importanceFile().ifPresent(inputs::add);
+      making.calibration().ifPresent(calibration -> inputs.addAll(calibration.texts()));
       HtmlReport.check(options.report().get(), options.overwrite());
       Output.check(options.report().get(), options.overwrite(), inputs);
     }

@@ -11,7 +11,7 @@ final class MessageOptions {
   @Option(names = { "-h", "--help" }, usageHelp = true, description = "Show this and exit.")
   private boolean help;
 
-  @Option(names = "--verbose", description = "On failure, print the stack trace too.")
+  @Option(names = "--verbose", description = "Print details, on failure the stack trace.")
   private boolean verbose;
 
   @Option(
@@ -23,6 +23,11 @@ final class MessageOptions {
   /** Whether the result is wanted as JSON. */
   boolean json() {
     return json;
+  }
+
+  /** Whether details are wanted. */
+  boolean verbose() {
+    return verbose;
   }
 
   /** Whether stack traces are wanted in this command, as parsed. */

@@ -6,9 +6,11 @@ import dev.attar.formats.Model;
 import dev.attar.formats.Models;
 import dev.attar.formats.architecture.OutputType;
 import dev.attar.formats.gguf.GgufModel;
+import dev.attar.formats.imatrix.ImportanceMatrix;
 import dev.attar.quant.QuantizationException;
 import dev.attar.quant.QuantizationPlan;
 import dev.attar.quant.QuantizeOptions;
+import dev.attar.quant.gptq.GptqResult;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.NotDirectoryException;
@@ -44,6 +46,7 @@ final class Participants implements AutoCloseable {
    * @param plan what becomes of it
    * @param fileName under which it is written
    * @param task what is done, for the progress
+   * @param variant how; empty for a conversion
    */
   private record Planned(
     String name,
@@ -51,22 +54,24 @@ final class Participants implements AutoCloseable {
     Model model,
     QuantizationPlan plan,
     Path fileName,
-    String task
+    String task,
+    Optional<Variant> variant
   ) implements Participant {}
 
   private final Console console;
   private final MeasureOptions options;
-  private final Path keep;
+  private final Making making;
   private final List<Participant> participants = new ArrayList<>();
   private final List<Model> opened = new ArrayList<>();
   private final List<Path> inputs = new ArrayList<>();
   private final Set<Path> fileNames = new HashSet<>();
   private TemporaryFolder temporary;
+  private ImportanceMatrix measured;
 
-  private Participants(Console console, MeasureOptions options, Path keep) {
+  private Participants(Console console, MeasureOptions options, Making making) {
     this.console = console;
     this.options = options;
-    this.keep = keep;
+    this.making = making;
   }
 
   /**
@@ -75,21 +80,15 @@ final class Participants implements AutoCloseable {
    * @param console where to warn of variants that cannot take part
    * @param options how to run
    * @param models GGUF files and checkpoints, the base first; no two the same
-   * @param quantizations how further variants are made from the base
-   * @param keep the folder for the models that are made; {@code null} for a temporary one
+   * @param making what further variants are made from the base
    * @throws IOException if a model does not exist, the base cannot be opened, a plan cannot be carried out, or a file to be kept is in
    *     the way
    */
-  static Participants open(
-    Console console,
-    MeasureOptions options,
-    List<Path> models,
-    List<QuantizeOptions> quantizations,
-    Path keep
-  ) throws IOException {
-    Participants result = new Participants(console, options, keep);
+  static Participants open(Console console, MeasureOptions options, List<Path> models, Making making)
+    throws IOException {
+    Participants result = new Participants(console, options, making);
     try {
-      result.plan(models, quantizations);
+      result.plan(models);
       result.checkKept();
       return result;
     } catch (IOException | RuntimeException e) {
@@ -107,28 +106,41 @@ final class Participants implements AutoCloseable {
     return inputs;
   }
 
-  private void plan(List<Path> models, List<QuantizeOptions> quantizations) throws IOException {
-    List<String> types = quantizations
-      .stream()
-      .map(q -> q.fileType().name())
-      .toList();
-    List<String> names = names(models, types);
+  private void plan(List<Path> models) throws IOException {
+    List<String> names = names(models, making.variants().stream().map(Variant::name).toList());
     Path base = models.getFirst();
     Model baseModel = open(base);
     participants.add(participant(names.getFirst(), base, baseModel));
     for (int i = 1; i < models.size(); i++) {
       participants.add(variant(names.get(i), models.get(i)));
     }
-    for (QuantizeOptions quantization : quantizations) {
-      String type = quantization.fileType().name();
-      QuantizationPlan plan = QuantizationPlan.quantize(baseModel, quantization);
+    for (Variant variant : making.variants()) {
+      String name = variant.name();
+      QuantizationPlan plan = QuantizationPlan.quantize(baseModel, expected(baseModel, variant));
       try {
         plan.requireNoProblems();
+        if (variant.kind() == Variant.Kind.GPTQ) {
+          GptqTask.check(plan);
+        }
       } catch (QuantizationException e) {
-        throw new QuantizationException(type + ": " + e.getMessage(), e);
+        throw new QuantizationException(name + ": " + e.getMessage(), e);
       }
-      participants.add(new Planned(type, base, baseModel, plan, fileName(base, type), "quantizing to " + type));
+      Path fileName = fileName(base, variant.fileName());
+      participants.add(
+        new Planned(name, base, baseModel, plan, fileName, "quantizing to " + name, Optional.of(variant))
+      );
     }
+  }
+
+  /** The options of a variant, with what stands for the importance that is still to be measured. */
+  private QuantizeOptions expected(Model baseModel, Variant variant) {
+    QuantizeOptions given = variant.options();
+    if (variant.kind() == Variant.Kind.ROUNDED || given.importance() != null) {
+      return given;
+    }
+    Calibration calibration = making.calibration().orElseThrow();
+    boolean output = variant.kind() == Variant.Kind.GPTQ;
+    return given.withImportance(ImportanceRun.expected(baseModel, calibration, output), calibration.name());
   }
 
   private Model open(Path path) throws IOException {
@@ -147,7 +159,8 @@ final class Participants implements AutoCloseable {
     QuantizationPlan plan = QuantizationPlan.convert(model, type);
     plan.requireNoProblems();
     String called = name + " (" + type + ")";
-    return new Planned(called, path, model, plan, fileName(path, type.name()), "converting " + name);
+    Path fileName = fileName(path, type.name());
+    return new Planned(called, path, model, plan, fileName, "converting " + name, Optional.empty());
   }
 
   private Participant variant(String name, Path path) throws IOException {
@@ -191,9 +204,10 @@ final class Participants implements AutoCloseable {
   }
 
   private void checkKept() throws IOException {
-    if (keep == null) {
+    if (making.keep().isEmpty()) {
       return;
     }
+    Path keep = making.keep().get();
     if (planned().isEmpty() && !options.quiet()) {
       console.warn("--keep has no effect: no model has to be made");
     }
@@ -214,16 +228,19 @@ final class Participants implements AutoCloseable {
    */
   List<Subject> make() throws IOException, InterruptedException {
     Path folder = folder();
-    if (!options.quiet()) {
-      planned().forEach(p -> PlanReport.warnings(p.plan()).forEach(warning -> console.warn(p.name() + ": " + warning)));
-    }
+    planned().forEach(p -> warn(p, PlanReport.warnings(p.plan())));
     PlanRun run = new PlanRun(console, options.quiet(), options.makingThreads(), options.overwrite());
     List<Subject> subjects = new ArrayList<>();
     for (Participant participant : participants) {
       subjects.add(
         switch (participant) {
           case Present(Subject subject) -> subject;
-          case Planned planned -> make(planned, folder.resolve(planned.fileName()), run, subjects.isEmpty());
+          case Planned planned -> make(
+            planned,
+            folder.resolve(planned.fileName()),
+            run,
+            subjects.isEmpty() ? null : subjects.getFirst().file()
+          );
         }
       );
     }
@@ -231,16 +248,56 @@ final class Participants implements AutoCloseable {
     return subjects;
   }
 
-  private Subject make(Planned planned, Path file, PlanRun run, boolean isBase)
-    throws IOException, InterruptedException {
+  /**
+   * Writes a model.
+   *
+   * @param base the file of the base; {@code null} if this is the base
+   */
+  private Subject make(Planned planned, Path file, PlanRun run, Path base) throws IOException, InterruptedException {
     try {
-      double _ = run.write(planned.model(), planned.plan(), file, planned.task());
+      switch (planned.variant().map(Variant::kind).orElse(Variant.Kind.ROUNDED)) {
+        case ROUNDED -> {
+          double _ = run.write(planned.model(), planned.plan(), file, planned.task());
+        }
+        case IMATRIX -> {
+          double _ = run.write(planned.model(), weighted(planned, base), file, planned.task());
+        }
+        case GPTQ -> makeByGptq(planned, file);
+      }
       return new Subject(planned.name(), file, planned.origin(), List.of(), Optional.empty());
     } catch (FormatException | QuantizationException e) {
-      if (isBase) {
+      if (base == null) {
         throw e;
       }
       return failed(planned.name(), planned.origin(), e);
+    }
+  }
+
+  /** The plan of a variant, with the importance that is measured on the base once for all variants. */
+  private QuantizationPlan weighted(Planned planned, Path base) throws IOException {
+    Calibration calibration = making.calibration().orElseThrow();
+    if (measured == null) {
+      if (temporary == null) {
+        temporary = TemporaryFolder.create(0);
+      }
+      Path file = temporary.path().resolve("imatrix.gguf");
+      warn(planned, new ImportanceRun(console, options.quiet()).measure(base, file, calibration, false).warnings());
+      measured = ImportanceMatrix.open(file);
+    }
+    QuantizeOptions quantize = planned.variant().orElseThrow().options().withImportance(measured, calibration.name());
+    return QuantizationPlan.quantize(planned.model(), quantize);
+  }
+
+  private void makeByGptq(Planned planned, Path file) throws IOException, InterruptedException {
+    GptqTask task = new GptqTask(console, options.quiet(), planned.name());
+    QuantizeOptions quantize = planned.variant().orElseThrow().options();
+    GptqResult _ = task.run(planned.model(), quantize, Optional.empty(), making.gptq().orElseThrow(), file);
+    warn(planned, task.warnings());
+  }
+
+  private void warn(Planned planned, List<String> warnings) {
+    if (!options.quiet()) {
+      warnings.forEach(warning -> console.warn(planned.name() + ": " + warning));
     }
   }
 
@@ -254,7 +311,12 @@ final class Participants implements AutoCloseable {
       .stream()
       .mapToLong(p -> p.plan().fileBytes())
       .sum();
-    if (keep != null) {
+    // GPTQ converts the base once more.
+    bytes += making.gptq().isPresent() && planned.getFirst().variant().isEmpty()
+      ? planned.getFirst().plan().fileBytes()
+      : 0;
+    if (making.keep().isPresent()) {
+      Path keep = making.keep().get();
       Files.createDirectories(keep);
       TemporaryFolder.requireRoom(keep, bytes, "");
       return keep;
@@ -299,7 +361,7 @@ final class Participants implements AutoCloseable {
 
   @Override
   public void close() throws IOException {
-    try (TemporaryFolder _ = temporary) {
+    try (TemporaryFolder _ = temporary; ImportanceMatrix _ = measured) {
       closeModels();
     }
   }

@@ -3,12 +3,14 @@ package dev.attar.cli;
 import dev.attar.formats.TensorInfo;
 import dev.attar.quant.QuantizationPlan;
 import dev.attar.quant.TensorPlan;
+import dev.attar.quant.gptq.GptqRun;
 import java.io.IOException;
 import java.io.PrintStream;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 
 /** Tells what a plan will make of a model, or has made of it. */
@@ -24,13 +26,16 @@ final class PlanReport {
   private final String type;
   private final ModelSummary before;
   private final ModelSummary after;
+  private Method method = Method.RTN;
+  private GptqSummary gptq;
+  private BudgetSummary budget;
 
   /**
    * @param console where to tell it
    * @param json whether the result is wanted as JSON
    * @param quiet whether the text for people is unwanted
    * @param plan the plan
-   * @param type the name of the file type
+   * @param type the name of the file type, or what stands for the size that types are chosen for
    */
   PlanReport(Console console, boolean json, boolean quiet, QuantizationPlan plan, String type) {
     this.console = console;
@@ -40,6 +45,22 @@ final class PlanReport {
     this.type = type;
     this.before = ModelSummary.of(plan.tensors().stream().map(TensorPlan::source).toList());
     this.after = ModelSummary.of(plan.infos());
+  }
+
+  /** Says how the plan is to be carried out, unless by rounding. */
+  void setMethod(Method method) {
+    this.method = method;
+  }
+
+  /** Says what GPTQ has done. */
+  void setGptq(GptqSummary summary) {
+    method = Method.GPTQ;
+    gptq = summary;
+  }
+
+  /** Says how the types were chosen, unless by a file type. */
+  void setBudget(BudgetSummary summary) {
+    budget = summary;
   }
 
   /** Tells the plan: every tensor and the final size. */
@@ -54,10 +75,8 @@ final class PlanReport {
         .println(
           type +
             " would take " +
-            Text.size(plan.fileBytes()) +
-            " (" +
-            plan.fileBytes() +
-            " bytes), " +
+            fileSize() +
+            ", " +
             weight(after) +
             " bits per weight; now " +
             Text.size(before.bytes()) +
@@ -65,12 +84,13 @@ final class PlanReport {
             weight(before)
         );
       console.out().println("  " + after.types());
+      predict(console.out());
     }
     warn();
   }
 
   /** Tells what was written. */
-  void written(Path out, double seconds) throws IOException {
+  void written(Path out, double seconds, boolean verbose) throws IOException {
     if (!quiet) {
       PrintStream people = json ? console.err() : console.out();
       people.println(
@@ -87,11 +107,31 @@ final class PlanReport {
           Text.seconds(seconds)
       );
       people.println("  " + after.types());
+      predict(people);
+      if (gptq != null) {
+        people.println("  " + gptq.line());
+        if (verbose) {
+          gptq.printTensors(people);
+        }
+      }
     }
     warn();
     if (json) {
       Json.print(console.out(), json(out, seconds));
     }
+  }
+
+  private void predict(PrintStream people) {
+    if (budget != null) {
+      budget.line().ifPresent(line -> people.println("  " + line));
+    }
+  }
+
+  private String fileSize() {
+    // With GPTQ the metadata tells of the run too.
+    return method == Method.GPTQ
+      ? "about " + Text.size(plan.fileBytes())
+      : Text.size(plan.fileBytes()) + " (" + plan.fileBytes() + " bytes)";
   }
 
   private static String weight(ModelSummary summary) {
@@ -100,21 +140,37 @@ final class PlanReport {
 
   private Table tensors() {
     Table.Align left = Table.Align.LEFT;
-    Table table = new Table(left, left, left, left, Table.Align.RIGHT, left);
-    table.row("tensor", "shape", "from", "to", "bytes", "");
+    Table.Align right = Table.Align.RIGHT;
+    boolean hasLosses = budget != null && budget.divergence().isPresent();
+    Table table = new Table(left, left, left, left, right, right, left);
+    table.row("tensor", "shape", "from", "to", "bytes", hasLosses ? "KL divergence" : "", "");
     for (TensorPlan tensor : plan.tensors()) {
       TensorInfo source = tensor.source();
-      String note = tensor.importance() && tensor.note().isEmpty() ? "with importance" : tensor.note();
       table.row(
         Text.escape(tensor.name()),
         source.shapeText(),
         source.type().toString(),
         tensor.target().toString(),
         Long.toString(tensor.bytesAfter()),
-        Text.escape(note)
+        hasLosses ? budget.loss(tensor.name()) : "",
+        Text.escape(note(tensor))
       );
     }
     return table;
+  }
+
+  private String note(TensorPlan tensor) {
+    if (!tensor.note().isEmpty()) {
+      return tensor.note();
+    }
+    if (isGptq(tensor)) {
+      return "GPTQ";
+    }
+    return tensor.importance() ? "with importance" : "";
+  }
+
+  private boolean isGptq(TensorPlan tensor) {
+    return gptq != null ? gptq.contains(tensor.name()) : method == Method.GPTQ && GptqRun.quantizes(tensor);
   }
 
   private void warn() {
@@ -177,6 +233,7 @@ final class PlanReport {
     Map<String, Object> result = new LinkedHashMap<>();
     result.put("model", plan.source().toString());
     result.put("type", type);
+    result.put("method", method.name().toLowerCase(Locale.ROOT));
     if (out != null) {
       result.put("output", out.toString());
       result.put("seconds", seconds);
@@ -190,13 +247,19 @@ final class PlanReport {
     Map<String, Object> types = new LinkedHashMap<>();
     after.byType().forEach((tensorType, total) -> types.put(tensorType.toString(), total));
     result.put("types", types);
-    result.put("tensors", plan.tensors().stream().map(PlanReport::json).toList());
+    result.put("tensors", plan.tensors().stream().map(this::json).toList());
+    if (budget != null) {
+      result.put("target", budget.json());
+    }
+    if (gptq != null) {
+      result.put("gptq", gptq.json());
+    }
     result.put("warnings", warnings());
     result.put("problems", plan.problems());
     return result;
   }
 
-  private static Map<String, Object> json(TensorPlan tensor) {
+  private Map<String, Object> json(TensorPlan tensor) {
     Map<String, Object> result = new LinkedHashMap<>();
     result.put("name", tensor.name());
     result.put("shape", tensor.source().shape());
@@ -204,6 +267,7 @@ final class PlanReport {
     result.put("to", tensor.target().toString());
     result.put("bytes", tensor.bytesAfter());
     result.put("importance", tensor.importance());
+    result.put("gptq", isGptq(tensor));
     result.put("note", tensor.note());
     return result;
   }

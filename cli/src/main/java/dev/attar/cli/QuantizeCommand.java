@@ -2,34 +2,62 @@ package dev.attar.cli;
 
 import dev.attar.formats.Model;
 import dev.attar.formats.Models;
-import dev.attar.formats.TensorType;
+import dev.attar.formats.architecture.OutputType;
 import dev.attar.formats.imatrix.ImportanceMatrix;
 import dev.attar.quant.FileType;
 import dev.attar.quant.QuantizationPlan;
 import dev.attar.quant.QuantizeOptions;
-import dev.attar.quant.TensorTypeRule;
+import dev.attar.quant.budget.BudgetPlan;
+import dev.attar.quant.budget.BudgetPlanner;
+import dev.attar.quant.budget.SizeTarget;
+import dev.attar.quant.gptq.Budget;
+import dev.attar.quant.gptq.GptqOptions;
+import dev.attar.quant.gptq.GptqResult;
+import dev.attar.quant.gptq.GptqRun;
+import dev.attar.quant.gptq.RunnableModel;
 import java.io.IOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
+import java.util.Optional;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
-import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.Spec;
 
 /** Quantizes a model. */
 @Command(
   name = "quantize",
   description = "Write a model with fewer bits per weight.",
-  footer = { "", "Every tensor's bytes are those that llama.cpp's llama-quantize writes for the same options.%n" }
+  footer = {
+    "",
+    "By --method rtn, rounding, every tensor's bytes are those that llama.cpp's llama-quantize writes",
+    "for the same options. --method gptq keeps the errors of the layers' outputs on a calibration text",
+    "small, in as many bytes; it quantizes to Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, IQ4_NL and",
+    "IQ4_XS, and rounds tensors of other types. What it has done is kept beside the output, in",
+    "OUT.gguf.work, until the output is there.",
+    "",
+    "For a --target-size or --target-bpw, each tensor's type is chosen so that the model just fits and",
+    "its predictions change least: a few models are made for a trial and measured on the calibration text.",
+    "Types that --tensor-type and its like name are kept.",
+    "",
+    "Examples:",
+    "  attar quantize checkpoint/ -t Q4_K_M",
+    "  attar quantize checkpoint/ -t Q4_K_M --calibration calibration.txt",
+    "  attar quantize checkpoint/ -t Q4_K_M --method gptq --calibration calibration.txt",
+    "  attar quantize checkpoint/ --target-size 4.5G --method gptq --calibration calibration.txt"
+  }
 )
 final class QuantizeCommand implements Callable<Integer> {
 
   private static final String LIST = "list";
+
+  /** Stands where types are chosen: with it, types that the user names take effect, and none needs importance. */
+  private static final FileType ANY = FileType.Q8_0;
 
   private final Console console;
 
@@ -40,6 +68,18 @@ final class QuantizeCommand implements Callable<Integer> {
   private ModelArgument model;
 
   @Mixin
+  private TargetOptions targets;
+
+  @Mixin
+  private TypeOptions typing;
+
+  @Mixin
+  private CalibrationOptions calibrating;
+
+  @Mixin
+  private GptqTuning tuning;
+
+  @Mixin
   private WriteOptions writing;
 
   @Mixin
@@ -48,63 +88,39 @@ final class QuantizeCommand implements Callable<Integer> {
   @Option(
     names = { "-o", "--output" },
     paramLabel = "OUT.gguf",
-    description = "The file to write (default: the model's name with the type, in the current folder)."
+    description = "The file to write (default: the model's name with the type or size, in the current folder)."
   )
   private Path output;
 
   @Option(
     names = { "-t", "--type" },
     paramLabel = "TYPE",
-    required = true,
     description = "The file type, for instance Q4_K_M; 'list' shows all."
   )
   private String type;
 
   @Option(
+    names = "--method",
+    paramLabel = "METHOD",
+    description = "How to quantize: rtn, rounding (the default), or gptq, which needs a --calibration text."
+  )
+  private Method method = Method.RTN;
+
+  @Option(
     names = "--imatrix",
     paramLabel = "FILE",
-    description = "Weigh columns by this importance matrix of llama-imatrix (GGUF or .dat)."
+    description = "Weigh columns by this importance matrix of attar imatrix or llama-imatrix (GGUF or .dat), instead of " +
+      "by what is measured on the --calibration text."
   )
   private Path importanceFile;
 
-  @Option(names = "--pure", description = "Give all tensors the same type instead of a mixture.")
-  private boolean pure;
-
-  @Option(
-    names = "--tensor-type",
-    paramLabel = "REGEX=TYPE",
-    converter = Converters.Rule.class,
-    description = "Give tensors whose name matches this type. May be repeated; the first match counts."
-  )
-  private List<TensorTypeRule> tensorTypes = new ArrayList<>();
-
-  @Option(
-    names = "--output-tensor-type",
-    paramLabel = "TYPE",
-    converter = Converters.Type.class,
-    description = "The type of output.weight."
-  )
-  private TensorType outputTensorType;
-
-  @Option(
-    names = "--token-embedding-type",
-    paramLabel = "TYPE",
-    converter = Converters.Type.class,
-    description = "The type of token_embd.weight."
-  )
-  private TensorType tokenEmbeddingType;
-
-  @Option(names = "--leave-output-tensor", description = "Leave output.weight as it is.")
-  private boolean leaveOutputTensor;
-
-  @Option(
-    names = "--allow-requantize",
-    description = "Quantize tensors again that are quantized already, which costs accuracy."
-  )
-  private boolean allowRequantize;
+  @Option(names = "--resume", description = "Go on with an interrupted run of GPTQ, or for a size.")
+  private boolean resume;
 
   @Option(names = "--dry-run", description = "Show each tensor's type and the final size; write nothing.")
   private boolean dryRun;
+
+  private String name; // of what the model becomes
 
   QuantizeCommand(Console console) {
     this.console = console;
@@ -112,68 +128,244 @@ final class QuantizeCommand implements Callable<Integer> {
 
   @Override
   public Integer call() throws IOException, InterruptedException {
-    if (type.equalsIgnoreCase(LIST)) {
+    if (LIST.equalsIgnoreCase(type)) {
       FileTypes.print(console, messages.json());
       return Main.SUCCESS;
     }
-    FileType fileType = FileType.byName(type).orElseThrow(() ->
-      new ParameterException(spec.commandLine(), FileTypes.unknown(type))
-    );
+    Optional<SizeTarget> target = requireSense();
+    FileType fileType = target.isPresent() ? ANY : fileType();
     Path source = model.path();
-    Path out = output != null ? output : ModelArgument.outputName(source, fileType.name().toLowerCase(Locale.ROOT));
-    try (Model opened = Models.open(source)) {
-      QuantizationPlan plan = QuantizationPlan.quantize(opened, options(fileType));
-      PlanReport report = new PlanReport(console, messages.json(), writing.quiet(), plan, fileType.name());
-      warnOfOptionsWithoutEffect(plan, report);
+    Calibration calibration = calibrating.texts().isEmpty() ? null : calibrating.calibration(writing.computeThreads());
+    boolean isMeasured = method == Method.GPTQ || target.isPresent();
+    GptqOptions gptq = isMeasured
+      ? tuning.options(calibration, method != Method.GPTQ, resume, writing.overwrite())
+      : null;
+    name = target.map(TargetOptions::fileName).orElse(fileType.name());
+    Path out = output != null ? output : ModelArgument.outputName(source, name.toLowerCase(Locale.ROOT));
+    try (Model opened = Models.open(source); ImportanceMatrix importance = openImportance()) {
+      if (calibration != null) {
+        calibration.check();
+      }
+      QuantizeOptions options = typing
+        .options(fileType)
+        .withImportance(importance, importance == null ? null : importanceFile.toString());
+      QuantizeOptions expected = expected(opened, options, calibration, isMeasured);
+      if (target.isPresent()) {
+        fit(opened, options, expected, target.get(), calibration, gptq, out);
+        return Main.SUCCESS;
+      }
+      QuantizationPlan plan = QuantizationPlan.quantize(opened, expected);
       if (dryRun) {
-        report.dryRun();
-        plan.requireNoProblems();
+        report(plan).dryRun();
+        check(plan);
+        return Main.SUCCESS;
+      }
+      checkOutput(opened, out);
+      check(plan);
+      if (gptq != null) {
+        writeByGptq(opened, options, Optional.empty(), gptq, out, new GptqTask(console, writing.quiet(), ""));
+      } else if (calibration != null) {
+        writeMeasured(opened, options, calibration, out);
       } else {
-        List<Path> inputs = Output.inputs(opened);
-        if (importanceFile != null) {
-          inputs.add(importanceFile);
-        }
-        Output.check(out, writing.overwrite(), inputs);
-        plan.requireNoProblems();
-        report.written(out, PlanRun.of(console, writing).write(opened, plan, out, "quantizing"));
+        write(opened, plan, report(plan), out, System.nanoTime());
       }
     }
     return Main.SUCCESS;
   }
 
-  /** A mistyped name would otherwise show only in the result. */
-  private void warnOfOptionsWithoutEffect(QuantizationPlan plan, PlanReport report) {
-    for (TensorTypeRule rule : tensorTypes) {
-      if (
-        plan
-          .tensors()
-          .stream()
-          .noneMatch(t -> t.target() == rule.type() && rule.matches(t.name()))
-      ) {
-        report.addWarning("--tensor-type " + rule + " has no effect: no tensor that it matches becomes " + rule.type());
-      }
+  private FileType fileType() {
+    return FileType.byName(type).orElseThrow(() -> Usage.error(spec, FileTypes.unknown(type)));
+  }
+
+  private ImportanceMatrix openImportance() throws IOException {
+    return importanceFile == null ? null : ImportanceMatrix.open(importanceFile);
+  }
+
+  /**
+   * Checks that the options go together.
+   *
+   * @return the size that the model is to become; empty if there is a type
+   */
+  private Optional<SizeTarget> requireSense() {
+    boolean hasText = !calibrating.texts().isEmpty();
+    boolean hasTarget = requireTypeOrTarget(hasText);
+    if (method == Method.GPTQ && !hasText) {
+      throw Usage.error(spec, "--method gptq needs a text to calibrate on, expected --calibration TEXT");
     }
-    if (
-      leaveOutputTensor &&
-      plan
-        .tensors()
-        .stream()
-        .noneMatch(t -> t.name().equals("output.weight"))
-    ) {
-      report.addWarning("--leave-output-tensor has no effect: the model has no output.weight");
+    if (method != Method.GPTQ) {
+      List<String> forGptq = new ArrayList<>(hasTarget ? tuning.givenForGptq() : tuning.given());
+      if (resume && !hasTarget) {
+        forGptq.add("--resume");
+      }
+      forbid(forGptq, "--method gptq");
+    }
+    if (!hasText) {
+      forbid(calibrating.dependent(), "a --calibration text");
+    }
+    if (method != Method.GPTQ && !hasTarget && hasText && importanceFile != null) {
+      throw Usage.error(spec, "--imatrix and --calibration exclude each other, unless with --method gptq or a size");
+    }
+    if (resume && writing.overwrite()) {
+      throw Usage.error(spec, "--resume and --overwrite exclude each other");
+    }
+    return targets.target();
+  }
+
+  /** Checks that there is one thing that says how small the model becomes; gives whether it is a size. */
+  private boolean requireTypeOrTarget(boolean hasText) {
+    List<String> given = new ArrayList<>(targets.given());
+    boolean hasTarget = !given.isEmpty();
+    if (type != null) {
+      given.addFirst("--type");
+    }
+    if (given.isEmpty()) {
+      throw Usage.error(spec, "no type given, expected --type TYPE, --target-size SIZE or --target-bpw X");
+    }
+    if (given.size() > 1) {
+      throw Usage.error(spec, Usage.exclusive(given));
+    }
+    if (hasTarget && typing.given().contains("--pure")) {
+      throw Usage.error(spec, Usage.exclusive(List.of(given.getFirst(), "--pure")));
+    }
+    if (hasTarget && !hasText) {
+      throw Usage.error(spec, given.getFirst() + " needs a text to measure losses on, expected --calibration TEXT");
+    }
+    return hasTarget;
+  }
+
+  private void forbid(List<String> given, String needed) {
+    if (!given.isEmpty()) {
+      throw Usage.error(spec, Usage.needs(given, needed));
     }
   }
 
-  private QuantizeOptions options(FileType fileType) throws IOException {
-    QuantizeOptions options = QuantizeOptions.of(fileType)
-      .withPure(pure)
-      .withTensorTypes(tensorTypes)
-      .withOutputTensorType(outputTensorType)
-      .withTokenEmbeddingType(tokenEmbeddingType)
-      .withLeaveOutputTensor(leaveOutputTensor)
-      .withAllowRequantize(allowRequantize);
-    return importanceFile == null
+  /**
+   * The options for the plan, with what stands for the importance that is still to be measured.
+   *
+   * @param output whether that of output.weight is measured too
+   */
+  private static QuantizeOptions expected(
+    Model opened,
+    QuantizeOptions options,
+    Calibration calibration,
+    boolean output
+  ) {
+    return calibration == null || options.importance() != null
       ? options
-      : options.withImportance(ImportanceMatrix.open(importanceFile), importanceFile.toString());
+      : options.withImportance(ImportanceRun.expected(opened, calibration, output), calibration.name());
+  }
+
+  private void check(QuantizationPlan plan) throws IOException {
+    plan.requireNoProblems();
+    if (method == Method.GPTQ) {
+      GptqTask.check(plan);
+    }
+  }
+
+  private void checkOutput(Model opened, Path out) throws IOException {
+    List<Path> inputs = Output.inputs(opened);
+    inputs.addAll(calibrating.texts());
+    if (importanceFile != null) {
+      inputs.add(importanceFile);
+    }
+    Output.check(out, writing.overwrite(), inputs);
+  }
+
+  private PlanReport report(QuantizationPlan plan) {
+    PlanReport report = new PlanReport(console, messages.json(), writing.quiet(), plan, name);
+    report.setMethod(method);
+    typing.withoutEffect(plan).forEach(report::addWarning);
+    return report;
+  }
+
+  private void write(Model opened, QuantizationPlan plan, PlanReport report, Path out, long started)
+    throws IOException, InterruptedException {
+    double _ = PlanRun.of(console, writing).write(opened, plan, out, "quantizing");
+    report.written(out, (System.nanoTime() - started) / 1e9, messages.verbose());
+  }
+
+  /** Rounds with the importance that is measured first. */
+  private void writeMeasured(Model opened, QuantizeOptions options, Calibration calibration, Path out)
+    throws IOException, InterruptedException {
+    long started = System.nanoTime();
+    try (TemporaryFolder folder = TemporaryFolder.create(0)) {
+      Path file = folder.path().resolve("imatrix.gguf");
+      ImportanceRun.Measured measured = new ImportanceRun(console, writing.quiet()).measure(
+        opened,
+        file,
+        calibration,
+        false
+      );
+      try (ImportanceMatrix importance = ImportanceMatrix.open(file)) {
+        QuantizationPlan plan = QuantizationPlan.quantize(
+          opened,
+          options.withImportance(importance, calibration.name())
+        );
+        PlanReport report = report(plan);
+        measured.warnings().forEach(report::addWarning);
+        write(opened, plan, report, out, started);
+      }
+    }
+  }
+
+  /** Chooses types for a size, and writes the model unless that is not wanted. */
+  private void fit(
+    Model opened,
+    QuantizeOptions options,
+    QuantizeOptions expected,
+    SizeTarget target,
+    Calibration calibration,
+    GptqOptions gptq,
+    Path out
+  ) throws IOException, InterruptedException {
+    GptqTask task = new GptqTask(console, writing.quiet(), "");
+    Budget budget = new Budget(target, new ProbeMeter(opened, calibration, task::at));
+    if (!dryRun) {
+      checkOutput(opened, out);
+    }
+    BudgetPlanner _ = BudgetPlanner.of(opened, expected, target, BudgetPlanner.LADDER);
+    if (!dryRun) {
+      writeByGptq(opened, options, Optional.of(budget), gptq, out, task);
+      return;
+    }
+    long converted = RunnableModel.needsConversion(opened)
+      ? QuantizationPlan.convert(opened, OutputType.AUTO.resolve(opened)).fileBytes()
+      : 0;
+    BudgetPlan choice;
+    try (TemporaryFolder folder = TemporaryFolder.create(converted)) {
+      choice = task.choose(opened, options, budget, gptq, folder.path());
+    }
+    PlanReport report = report(choice.plan());
+    report.setBudget(BudgetSummary.of(choice));
+    task.warnings().forEach(report::addWarning);
+    report.dryRun();
+  }
+
+  private void writeByGptq(
+    Model opened,
+    QuantizeOptions options,
+    Optional<Budget> budget,
+    GptqOptions gptq,
+    Path out,
+    GptqTask task
+  ) throws IOException, InterruptedException {
+    long started = System.nanoTime();
+    GptqResult result;
+    try {
+      result = task.run(opened, options, budget, gptq, out);
+    } catch (IOException | InterruptedException e) {
+      Path kept = GptqRun.workFolder(out);
+      if (task.hasBegun() && Files.exists(kept)) {
+        throw new ResumableException(kept, e);
+      }
+      throw e;
+    }
+    PlanReport report = report(result.plan());
+    budget.ifPresent(b -> report.setBudget(new BudgetSummary(b.target(), result.divergence(), List.of())));
+    if (method == Method.GPTQ) {
+      report.setGptq(new GptqSummary(result, gptq));
+    }
+    task.warnings().forEach(report::addWarning);
+    report.written(out, (System.nanoTime() - started) / 1e9, messages.verbose());
   }
 }

@@ -4,7 +4,7 @@ import java.io.PrintStream;
 import java.util.ArrayList;
 import java.util.List;
 
-/** Rows of text in columns, with two blanks between them. */
+/** Rows of text in columns, with two blanks between them. A column without any text is left out. */
 final class Table {
 
   /** Which side of a column the text keeps to. */
@@ -41,6 +41,9 @@ final class Table {
     for (String[] row : rows) {
       StringBuilder line = new StringBuilder(" ");
       for (int i = 0; i < row.length; i++) {
+        if (widths[i] == 0) {
+          continue;
+        }
         String padding = " ".repeat(widths[i] - width(row[i]));
         line.append(' ').append(aligns[i] == Align.LEFT ? row[i] + padding : padding + row[i]).append(' ');
       }

@@ -27,10 +27,19 @@ final class TemporaryFolder implements AutoCloseable {
    * @throws IOException if there is not so much room, or no folder can be made there
    */
   static TemporaryFolder create(long bytes) throws IOException {
-    String place = System.getenv(PLACE);
-    Path parent = Path.of(place == null || place.isEmpty() ? System.getProperty("java.io.tmpdir") : place);
+    Path parent = parent();
     requireRoom(parent, bytes, ", set " + PLACE + " to a folder with more");
     return new TemporaryFolder(Files.createTempDirectory(parent, "attar-"));
+  }
+
+  private static Path parent() {
+    String place = System.getenv(PLACE);
+    return Path.of(place == null || place.isEmpty() ? System.getProperty("java.io.tmpdir") : place);
+  }
+
+  /** How many bytes there is room for. */
+  static long room() throws IOException {
+    return Files.getFileStore(parent()).getUsableSpace();
   }
 
   /**

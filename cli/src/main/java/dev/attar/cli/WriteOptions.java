@@ -1,8 +1,9 @@
 package dev.attar.cli;
 
+import dev.attar.bench.Machine;
+import dev.attar.calibration.Calibrator;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
-import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.Spec;
 import picocli.CommandLine.Spec.Target;
 
@@ -15,7 +16,7 @@ final class WriteOptions {
   @Spec(Target.MIXEE)
   private CommandSpec command;
 
-  private int threads = Runtime.getRuntime().availableProcessors();
+  private Integer threads;
 
   @Option(names = "--overwrite", description = "Replace the output if it exists.")
   private boolean overwrite;
@@ -23,20 +24,23 @@ final class WriteOptions {
   @Option(names = "--quiet", description = "Print errors only: no progress, no summary.")
   private boolean quiet;
 
-  @Option(names = "--threads", paramLabel = "N", description = "How many threads work (default: one per processor).")
+  @Option(
+    names = "--threads",
+    paramLabel = "N",
+    description = "How many threads work (default: one per processor; where a model runs, one per physical core)."
+  )
   private void setThreads(int n) {
-    if (n < 1 || n > MAX_THREADS) {
-      throw new ParameterException(
-        command.commandLine(),
-        "invalid value for option '--threads': " + n + ", expected 1 to " + MAX_THREADS
-      );
-    }
-    threads = n;
+    threads = (int) Usage.range(command, "--threads", n, 1, MAX_THREADS);
   }
 
   /** How many threads to use, at least 1. */
   int threads() {
-    return threads;
+    return threads == null ? Runtime.getRuntime().availableProcessors() : threads;
+  }
+
+  /** How many threads are to run a model and to do algebra: physical cores, unless the user says otherwise. */
+  int computeThreads() {
+    return threads == null ? Machine.computeThreads() : Math.min(threads, Calibrator.MOST_THREADS);
   }
 
   /** Whether an existing output may be replaced. */

@@ -80,6 +80,32 @@ class BenchCommandTest {
   }
 
   @Test
+  void variantsMadeWithACalibrationText() throws IOException {
+    Path kept = folder.resolve("kept");
+    List<Object> line = new ArrayList<>(List.of(TestModels.SAMPLE, "--types", "Q4_0,imatrix:Q4_0,gptq:Q4_0"));
+    line.addAll(TestModels.SHORT_CALIBRATION);
+    line.addAll(List.of("--pure", "--token-embedding-type", "Q8_0", "--effort", 0, "--no-sequential"));
+    line.addAll(List.of("--no-latency", "--json", "--quiet", "--keep", kept));
+    JsonNode json = json(bench(line.toArray()).expect(0));
+    List<String> names = List.of("sample (BF16)", "Q4_0", "Q4_0 (imatrix)", "Q4_0 (gptq)");
+    assertEquals(names, json.findValuesAsText("model"));
+    List<String> files = List.of(
+      "sample-BF16.gguf",
+      "sample-Q4_0-gptq.gguf",
+      "sample-Q4_0-imatrix.gguf",
+      "sample-Q4_0.gguf"
+    );
+    assertEquals(files.stream().map(kept::resolve).toList(), files(kept));
+
+    Path single = folder.resolve("single.gguf");
+    line = new ArrayList<>(List.of("quantize", TestModels.SAMPLE, "-t", "Q4_0", "--method", "gptq", "-o", single));
+    line.addAll(TestModels.SHORT_CALIBRATION);
+    line.addAll(List.of("--pure", "--token-embedding-type", "Q8_0", "--effort", 0, "--no-sequential", "--quiet"));
+    Attar.run(line.toArray()).expect(0);
+    assertEquals(-1, Files.mismatch(single, kept.resolve("sample-Q4_0-gptq.gguf")));
+  }
+
+  @Test
   void otherForms() {
     Object[] line = { TestModels.SAMPLE, "--types", "Q8_0", "--no-latency" };
     Attar.Result csv = bench(with(line, "--csv")).expect(0);

@@ -25,10 +25,10 @@ class CommandLineTest {
   @CsvSource(
     delimiter = '|',
     value = {
-      "''                                     | no command, expected one of convert, quantize, inspect, eval, bench, completion (try 'attar --help')",
+      "''                                     | no command, expected one of convert, quantize, imatrix, inspect, eval, bench, completion (try 'attar --help')",
       "quantise                               | unknown command 'quantise', did you mean quantize",
       "--jsno                                 | unknown option '--jsno'",
-      "quantize a.gguf                        | missing required option: '--type=TYPE' (try 'attar quantize --help')",
+      "quantize a.gguf                        | no type given, expected --type TYPE, --target-size SIZE or --target-bpw X (try",
       "quantize -t q8_0                       | no model given",
       "quantize a.gguf b.gguf -t q8_0         | unexpected argument 'b.gguf'",
       "quantize a.gguf -t q9                  | unknown type 'q9', known with their bits per weight are F32 (32.00), F16",
@@ -45,6 +45,43 @@ class CommandLineTest {
       "inspect a b                            | unexpected argument 'b'",
       "completion x                           | unexpected argument 'x'",
       "quantize a.gguf -t q8_0 -o ''          | option '--output': an empty name, expected the name of a file",
+      "quantize a.gguf -t q8_0 --method awq  | 'awq'",
+      "quantize a.gguf -t q8_0 --method gptq | --method gptq needs a text to calibrate on, expected --calibration TEXT",
+      "quantize a.gguf -t q8_0 --effort 2 --damping 0.1 | --effort, --damping need --method gptq",
+      "quantize a.gguf -t q8_0 --calibration t --no-sequential | --no-sequential needs --method gptq",
+      "quantize a.gguf -t q8_0 --max-memory 3G --resume | --max-memory, --resume need --method gptq",
+      "quantize a.gguf -t q8_0 --ctx 64       | --ctx needs a --calibration text",
+      "quantize a.gguf -t q8_0 --calibration t --imatrix m | --imatrix and --calibration exclude each other",
+      "quantize a.gguf -t q8_0 --calibration t --calibration-tokens 0 | '--calibration-tokens': 0, expected 1 to",
+      "quantize a.gguf -t q8_0 --calibration t --ctx 1 | invalid value for option '--ctx': 1, expected 2 to 1048576",
+      "quantize a.gguf -t q8_0 --calibration t --timeout 0 | invalid value for option '--timeout': 0, expected 1 or more",
+      "quantize a.gguf -t q8_0 --method gptq --calibration t --effort 4 | '--effort': 4, expected 0 to 3",
+      "quantize a.gguf -t q8_0 --method gptq --calibration t --damping 0 | '--damping': 0.0, expected above 0",
+      "quantize a.gguf -t q8_0 --method gptq --calibration t --max-memory 3GB | '3GB' is no size",
+      "quantize a.gguf -t q8_0 --method gptq --calibration t --resume --overwrite | --resume and --overwrite exclude",
+      "quantize a.gguf -t q8_0 --target-bpw 4 | --type and --target-bpw exclude each other",
+      "quantize a.gguf -t q8_0 --target-size 1M --target-bpw 4 | --type, --target-size and --target-bpw exclude each other",
+      "quantize a.gguf --target-bpw 4 --target-size 1M --calibration t | --target-size and --target-bpw exclude each other",
+      "quantize a.gguf --target-bpw 4 --calibration t --pure | --target-bpw and --pure exclude each other",
+      "quantize a.gguf --target-bpw 4         | --target-bpw needs a text to measure losses on, expected --calibration TEXT",
+      "quantize a.gguf --target-size 1M --imatrix m | --target-size needs a text to measure losses on",
+      "quantize a.gguf --target-size 1MB --calibration t | '1MB' is no size, expected a form of 1500M or 3G",
+      "quantize a.gguf --target-size 0 --calibration t | invalid value for option '--target-size': 0, expected 1 to",
+      "quantize a.gguf --target-bpw 0 --calibration t | '--target-bpw': 0.0, expected above 0 and at most 64",
+      "quantize a.gguf --target-bpw NaN --calibration t | '--target-bpw': NaN, expected above 0",
+      "quantize a.gguf --target-bpw x --calibration t | invalid value for option '--target-bpw': 'x' is not a double",
+      "quantize a.gguf --target-bpw 4 --calibration t --effort 1 | --effort needs --method gptq",
+      "quantize a.gguf --target-bpw 4 --calibration t --resume --overwrite | --resume and --overwrite exclude",
+      "imatrix                                | missing required option: '--output=OUT.gguf'",
+      "imatrix -o b.gguf --calibration t      | no model given",
+      "imatrix a.gguf -o b.gguf               | no text given, expected --calibration TEXT",
+      "bench a.gguf --types gptq:q4_0         | Q4_0 (gptq) needs a text to calibrate on, expected --calibration TEXT",
+      "bench a.gguf --types gptq:q9           | unknown type 'q9', known with",
+      "bench a.gguf --types gptq:q4_0,GPTQ:Q4_0 --calibration t | --types has gptq:Q4_0 twice",
+      "bench a.gguf --types q4_0 --calibration t | --calibration needs types gptq:TYPE or imatrix:TYPE",
+      "bench a.gguf --types q4_0 --calibration-tokens 64 | --calibration-tokens needs a --calibration text",
+      "bench a.gguf --types imatrix:q4_0 --calibration t --effort 1 | --effort needs types gptq:TYPE",
+      "bench a.gguf b.gguf --pure --tensor-type a=q8_0 | --pure, --tensor-type need --types",
       "inspect ''                             | an empty name, expected the name of a file or folder",
       "eval                                   | no model given",
       "eval a.gguf b.gguf                     | unexpected argument 'b.gguf'",
@@ -105,6 +142,7 @@ class CommandLineTest {
     for (Object[] line : new Object[][] {
       { "quantize", missing, "-t", "q8_0" },
       { "convert", missing },
+      { "imatrix", missing, "--calibration", missing, "-o", folder.resolve("out.gguf") },
       { "inspect", missing },
       { "eval", missing },
       { "bench", missing, "--types", "q8_0" },
@@ -153,7 +191,7 @@ class CommandLineTest {
   @Test
   void helpAndVersion() {
     assertTrue(Attar.run("--version").expect(0).out().matches("attar \\d+\\.\\d+\\.\\d+\\S*\\R"));
-    for (String command : List.of("convert", "quantize", "inspect", "eval", "bench", "completion")) {
+    for (String command : List.of("convert", "quantize", "imatrix", "inspect", "eval", "bench", "completion")) {
       Attar.Result help = Attar.run(command, "--help").expect(0);
       assertTrue(help.out().startsWith("Usage: attar " + command), help.out());
       assertTrue(help.out().endsWith("\n"), help.out());

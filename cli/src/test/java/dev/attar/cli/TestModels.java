@@ -22,6 +22,27 @@ final class TestModels {
   /** The checkpoint that the project carries. */
   static final Path SAMPLE = Path.of("../samples/sample");
 
+  /** A text to calibrate on. */
+  static final Path CALIBRATION = Path.of("../samples/calibration.txt");
+
+  /** A text to measure on. */
+  static final Path TEXT = Path.of("../samples/test.txt");
+
+  /** Options for a calibration on a few tokens of it. */
+  static final List<Object> SHORT_CALIBRATION = List.of(
+    "--calibration",
+    CALIBRATION,
+    "--calibration-tokens",
+    256,
+    "--ctx",
+    64,
+    "--threads",
+    1
+  );
+
+  /** Options that leave only four of the checkpoint's tensors to choose types for, of one kind. */
+  static final List<Object> DOWN_ONLY = List.of("--tensor-type", "token_embd|attn|gate|up=bf16");
+
   private TestModels() {}
 
   /** Writes a model of two matrices and a vector, in single precision; the second matrix has rows that fit no k-quant. */

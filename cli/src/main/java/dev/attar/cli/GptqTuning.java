@@ -1,0 +1,117 @@
+package dev.attar.cli;
+
+import dev.attar.bench.Machine;
+import dev.attar.quant.gptq.Effort;
+import dev.attar.quant.gptq.GptqOptions;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Optional;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
+import picocli.CommandLine.Spec;
+import picocli.CommandLine.Spec.Target;
+
+/** Options for how GPTQ works. */
+final class GptqTuning {
+
+  /** What is assumed to be free where the system does not say. */
+  private static final long UNKNOWN_MEMORY = 4L << 30;
+
+  @Spec(Target.MIXEE)
+  private CommandSpec command;
+
+  @Option(
+    names = "--effort",
+    paramLabel = "N",
+    description = "How much work GPTQ spends on a matrix, 0 to 3 (default: " +
+      Effort.DEFAULT +
+      "): 0 walks the columns once with the scales of rounding, 1 chooses scales nearby on the way and refines codes " +
+      "and scales, 2 looks further and refines more, 3 still more."
+  )
+  private Integer effort;
+
+  @Option(
+    names = "--damping",
+    paramLabel = "X",
+    description = "What GPTQ adds to the diagonal of a layer's Gram matrix, as a part of its mean (default: " +
+      GptqOptions.DEFAULT_DAMPING +
+      ")."
+  )
+  private Double damping;
+
+  @Option(
+    names = "--sequential",
+    negatable = true,
+    description = "Measure each layer with the layers before it already quantized, which takes a run of the model for " +
+      "each input of each layer (default: if the model is small enough)."
+  )
+  private Boolean sequential;
+
+  @Option(
+    names = "--max-memory",
+    paramLabel = "SIZE",
+    converter = Converters.Size.class,
+    description = "How much memory GPTQ, or the choice of types for a size, may use beyond the model's file, 1500M or 3G " +
+      "(powers of 1024; default: three quarters of what is free). With less, the model reads the texts more often."
+  )
+  private Long maxMemory;
+
+  /** The options that the user gave, by name. */
+  List<String> given() {
+    List<String> given = new ArrayList<>(givenForGptq());
+    if (maxMemory != null) {
+      given.add("--max-memory");
+    }
+    return given;
+  }
+
+  /** Those of {@link #given} that are about GPTQ itself, and of no use where layers are only measured. */
+  List<String> givenForGptq() {
+    List<String> given = new ArrayList<>();
+    if (effort != null) {
+      given.add("--effort");
+    }
+    if (damping != null) {
+      given.add("--damping");
+    }
+    if (sequential != null) {
+      given.add(sequential ? "--sequential" : "--no-sequential");
+    }
+    return given;
+  }
+
+  /**
+   * How GPTQ is to work.
+   *
+   * @param roundOnly whether tensors are only rounded, to types that are chosen for a size
+   * @param resume whether to go on with what an interrupted run has left
+   * @param overwrite whether to replace an output and what an interrupted run has left
+   * @throws ParameterException if a value is out of range
+   */
+  GptqOptions options(Calibration calibration, boolean roundOnly, boolean resume, boolean overwrite) {
+    double added = damping == null ? GptqOptions.DEFAULT_DAMPING : damping;
+    if (!(added > 0 && added <= 1)) {
+      throw Usage.error(command, "invalid value for option '--damping': " + added + ", expected above 0 and at most 1");
+    }
+    return new GptqOptions(
+      calibration.texts(),
+      calibration.tokens(),
+      calibration.context(),
+      roundOnly,
+      Effort.of(Usage.range(command, "--effort", effort, Effort.DEFAULT, 0, Effort.MOST)),
+      added,
+      Optional.ofNullable(sequential),
+      maxMemory == null ? defaultMemory() : maxMemory,
+      calibration.threads(),
+      resume,
+      overwrite,
+      calibration.patience()
+    );
+  }
+
+  private static long defaultMemory() {
+    long free = Machine.availableMemoryBytes();
+    return ((free > 0 ? free : UNKNOWN_MEMORY) / 4) * 3;
+  }
+}

@@ -1,0 +1,30 @@
+package dev.attar.cli;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
+import picocli.CommandLine.TypeConversionException;
+
+class ConvertersTest {
+
+  @ParameterizedTest
+  @CsvSource({ "0, 0", "1500, 1500", "2k, 2048", "1500M, 1572864000", "3G, 3221225472", "1.5g, 1610612736" })
+  void sizes(String word, long bytes) {
+    assertEquals(bytes, new Converters.Size().convert(word));
+  }
+
+  @Test
+  void theLargestSizeIsNoSmallOne() {
+    assertEquals(Long.MAX_VALUE, new Converters.Size().convert("999999999999T"));
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = { "", "G", "-1G", "3GB", "1.G", "3 G", "1e9", "9999999999999" })
+  void noSizes(String word) {
+    assertThrows(TypeConversionException.class, () -> new Converters.Size().convert(word));
+  }
+}

@@ -29,7 +29,7 @@ final class CalibrationOptions extends CalibrationTexts {
   Calibration calibration(int threads) {
     int window = Usage.range(command(), "--ctx", context, Calibrator.DEFAULT_CONTEXT, 2, Calibrator.MOST_CONTEXT);
     int seconds = Usage.range(command(), "--timeout", timeout, MeasureOptions.DEFAULT_TIMEOUT, 1, Integer.MAX_VALUE);
-    return new Calibration(texts(), tokens(), window, threads, Duration.ofSeconds(seconds));
+    return new Calibration(texts(), tokens(window), window, threads, Duration.ofSeconds(seconds));
   }
 
   @Override

@@ -49,11 +49,19 @@ class CalibrationTexts {
   /**
    * How many tokens to use.
    *
-   * @throws ParameterException if it is out of range
+   * @param window tokens in a window, which they are cut into
+   * @throws ParameterException if it is out of range, or less than a window
    */
-  final long tokens() {
-    return tokens == null
+  final long tokens(int window) {
+    long used = tokens == null
       ? Calibrator.DEFAULT_TOKENS
       : Usage.range(command, "--calibration-tokens", tokens, 1, Calibrator.MOST_TOKENS);
+    if (used < window) {
+      throw Usage.error(
+        command,
+        "invalid value for option '--calibration-tokens': " + used + ", expected at least a window, --ctx " + window
+      );
+    }
+    return used;
   }
 }

@@ -214,7 +214,8 @@ final class MeasureOptions {
    * @throws ParameterException if the options make no sense
    */
   Calibration calibration(CalibrationTexts texts) {
-    return new Calibration(texts.texts(), texts.tokens(), window(), threads().getFirst(), patience());
+    int window = window();
+    return new Calibration(texts.texts(), texts.tokens(window), window, threads().getFirst(), patience());
   }
 
   private int window() {

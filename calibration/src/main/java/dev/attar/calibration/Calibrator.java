@@ -145,7 +145,10 @@ public final class Calibrator implements AutoCloseable {
     return opened.inputs();
   }
 
-  /** What the user should know, one line each: fewer tokens than asked for, many unknown ones, windows longer than in training. */
+  /**
+   * What the user should know, one line each: fewer tokens than asked for, many unknown or few different ones, windows longer than in
+   * training.
+   */
   public List<String> warnings() {
     return opened.warnings();
   }

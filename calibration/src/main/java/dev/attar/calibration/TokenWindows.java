@@ -23,6 +23,11 @@ final class TokenWindows {
   private static final int MARGIN_TOKENS = 1024;
   private static final int MOST_BYTES = Integer.MAX_VALUE - 8;
 
+  /** No language gets by with fewer different tokens; a short text needs only one in so many. */
+  private static final int LEAST_DIFFERENT = 16;
+
+  private static final int TOKENS_PER_DIFFERENT = 8;
+
   private final Tokens vocabulary;
   private final int window;
   private final int wanted;
@@ -75,6 +80,7 @@ final class TokenWindows {
     }
     windows.length -= windows.length % window;
     windows.checkKnown(names);
+    windows.checkDiversity(names);
     return windows;
   }
 
@@ -130,6 +136,20 @@ final class TokenWindows {
     }
     if (unknown > known) {
       warnings.add(found);
+    }
+  }
+
+  private void checkDiversity(String names) {
+    int different = (int) Arrays.stream(stream, 0, length)
+      .filter(token -> vocabulary.bos().orElse(-1) != token)
+      .distinct()
+      .count();
+    int expected = Math.min(LEAST_DIFFERENT, length / TOKENS_PER_DIFFERENT);
+    if (different < expected) {
+      String found = different + (different == 1 ? " different token" : " different tokens") + " in " + length;
+      warnings.add(
+        names + ": " + found + ", expected at least " + expected + ": what is measured on them fits no other text"
+      );
     }
   }
 

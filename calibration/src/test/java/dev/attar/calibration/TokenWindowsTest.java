@@ -22,6 +22,8 @@ import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 
 class TokenWindowsTest {
 
@@ -165,6 +167,47 @@ class TokenWindowsTest {
     return LlamaModel.open(file, LlamaModel.Options.vocabulary());
   }
 
+  @ParameterizedTest
+  @CsvSource(
+    delimiter = '|',
+    quoteCharacter = '`',
+    value = {
+      "{'text': 'a'}             | , character 2: found ''text': 'a'}'",
+      "{\"text\": nope}           | , character 10: found 'nope}'",
+      "{\"text\": \"a\tb\"}         | , character 12: found '?b\"}'",
+      "{\"text\": \"a\"} {\"text\": \"and more than is shown\"} | , character 15: found '{\"text\": \"and more t'",
+      "{\"text\": \"a\"} x          | , character 15: found 'x'",
+      "{\"text\": \"a\", \"text\": 1} | , before character 23: found a key for the second time",
+      "{\"text\": [[[[               | , character 14: found the end",
+      "Once upon a time           | , character 1: found 'Once upon a time'"
+    }
+  )
+  void linesThatAreNotJson(String line, String found) throws IOException {
+    Path lines = write("lines.jsonl", "{\"text\": \"a\"}\n" + line + "\n");
+    assertEquals(lines + ": line 2" + found + ", expected a JSON object", refusal(lines));
+  }
+
+  @Test
+  void aLineThatIsNestedTooDeeply() throws IOException {
+    Path lines = write("lines.jsonl", "{\"text\": " + "[".repeat(1000));
+    String expected = ": line 1: found values that are too long or nested too deeply, expected a JSON object";
+    assertEquals(lines + expected, refusal(lines));
+  }
+
+  @Test
+  void fewDifferentTokensAreWarnedOf() throws IOException {
+    Path one = write("one.txt", "e".repeat(4000));
+    List<String> warnings = read(vocabulary, 512, 512, one).warnings();
+    assertEquals(1, warnings.size(), warnings::toString);
+    assertTrue(
+      warnings.getFirst().matches(".*one\\.txt: [1-5] different tokens? in 512, expected at least 16: .*"),
+      warnings::toString
+    );
+    // In a short text there cannot be many.
+    assertEquals(List.of(), read(vocabulary, 16, 16, write("short.txt", "the hen in the wood ".repeat(4))).warnings());
+    assertEquals(List.of(), read(vocabulary, 512, 512, TEXT).warnings());
+  }
+
   @Test
   void textsThatAreNoneAreRefused() throws IOException {
     Path latin = Files.write(folder.resolve("latin.txt"), new byte[] { 'a', 'b', (byte) 0xE9, 'c' });
@@ -185,10 +228,10 @@ class TokenWindowsTest {
       refusal(without)
     );
     Path cut = write("cut.jsonl", "{\"text\": \"a\"}\n\n{\"text\": \"b");
-    assertTrue(refusal(cut).startsWith(cut + ": line 3: not JSON"));
+    assertEquals(cut + ": line 3, character 12: found the end, expected a JSON object", refusal(cut));
     Path array = write("array.jsonl", "[1]");
-    assertEquals(array + ": line 1: found array, expected an object", refusal(array));
+    assertEquals(array + ": line 1: found array, expected a JSON object", refusal(array));
     Path bytes = Files.write(folder.resolve("bytes.jsonl"), "{\"text\": \"é\"}".getBytes(StandardCharsets.ISO_8859_1));
-    assertEquals(bytes + ": line 1: not UTF-8", refusal(bytes));
+    assertEquals(bytes + ": line 1, byte 10: found e9, expected UTF-8 text", refusal(bytes));
   }
 }

@@ -84,6 +84,13 @@ public final class Utf8 {
     return i;
   }
 
+  /** The index of the first byte that belongs to no valid sequence; the number of bytes if there is none. */
+  public static int firstInvalid(byte[] bytes) {
+    ByteBuffer in = ByteBuffer.wrap(bytes);
+    StandardCharsets.UTF_8.newDecoder().decode(in, CharBuffer.allocate(bytes.length), true);
+    return in.position();
+  }
+
   /**
    * Checks that a file is a text, in constant memory.
    *

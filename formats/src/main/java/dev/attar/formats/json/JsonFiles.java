@@ -4,13 +4,15 @@ import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonParser;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.core.StreamReadConstraints;
-import com.fasterxml.jackson.core.StreamReadFeature;
+import com.fasterxml.jackson.core.exc.StreamConstraintsException;
 import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.exc.MismatchedInputException;
 import com.fasterxml.jackson.databind.json.JsonMapper;
 import com.fasterxml.jackson.databind.node.MissingNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.attar.formats.FormatException;
+import dev.attar.formats.Utf8;
 import java.io.ByteArrayInputStream;
 import java.io.IOException;
 import java.io.InputStream;
@@ -20,6 +22,7 @@ import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Locale;
 import java.util.Optional;
 
 /** Reads JSON files that nobody vouches for: size, nesting and lengths are bounded, and every error is one line that names the file. */
@@ -45,16 +48,14 @@ public final class JsonFiles {
       .build()
   ).build();
 
-  private static final JsonMapper STRICT = JsonMapper.builder(
-    JsonFactory.builder()
-      .streamReadConstraints(CONSTRAINTS)
-      .disable(JsonFactory.Feature.INTERN_FIELD_NAMES)
-      .disable(JsonFactory.Feature.CANONICALIZE_FIELD_NAMES)
-      .enable(StreamReadFeature.STRICT_DUPLICATE_DETECTION)
-      .build()
-  )
-    .enable(DeserializationFeature.FAIL_ON_TRAILING_TOKENS)
+  private static final JsonMapper STRICT = MAPPER.rebuild()
+    .enable(DeserializationFeature.FAIL_ON_READING_DUP_TREE_KEY)
     .build();
+
+  private static final String OBJECT = "a JSON object";
+
+  /** Characters of a malformed text that a message shows. */
+  private static final int QUOTED = 20;
 
   private JsonFiles() {}
 
@@ -95,13 +96,38 @@ public final class JsonFiles {
    * @param place where in it they lie
    */
   public static ObjectNode strictObject(Path file, String place, byte[] bytes) throws IOException {
-    try (Reader in = utf8(new ByteArrayInputStream(bytes))) {
-      return requireObject(file, place, STRICT.readTree(in));
+    try (JsonParser parser = STRICT.createParser(utf8(new ByteArrayInputStream(bytes)))) {
+      ObjectNode object = requireObject(file, place, STRICT.readTree(parser));
+      if (parser.nextToken() != null) {
+        throw malformed(file, place, bytes, parser.currentTokenLocation().getCharOffset());
+      }
+      return object;
     } catch (JsonProcessingException e) {
-      throw new FormatException(file, place + ": " + reason(e));
+      throw malformed(file, place, bytes, e);
     } catch (CharacterCodingException _) {
-      throw new FormatException(file, place + ": not UTF-8");
+      int at = Utf8.firstInvalid(bytes);
+      String found = String.format(Locale.ROOT, "%02x", bytes[at]);
+      throw new FormatException(file, place + ", byte " + at, found, "UTF-8 text");
     }
+  }
+
+  /** Jackson's messages are about its own classes and settings. */
+  private static FormatException malformed(Path file, String place, byte[] bytes, JsonProcessingException e) {
+    if (e instanceof StreamConstraintsException) {
+      return new FormatException(file, place, "values that are too long or nested too deeply", OBJECT);
+    }
+    long at = e.getLocation().getCharOffset();
+    return e instanceof MismatchedInputException
+      ? new FormatException(file, place + ", before character " + (at + 1), "a key for the second time", OBJECT)
+      : malformed(file, place, bytes, at);
+  }
+
+  private static FormatException malformed(Path file, String place, byte[] bytes, long at) {
+    String text = new String(bytes, StandardCharsets.UTF_8);
+    int from = (int) Math.min(at, text.length());
+    String rest = text.substring(from, Math.min(text.length(), from + QUOTED));
+    String found = rest.isEmpty() ? "the end" : Utf8.quote(rest);
+    return new FormatException(file, place + ", character " + (from + 1), found, OBJECT);
   }
 
   /**
@@ -142,12 +168,12 @@ public final class JsonFiles {
     if (node instanceof ObjectNode object) {
       return object;
     }
-    throw new FormatException(file, place, node == null || node.isMissingNode() ? "nothing" : kind(node), "an object");
+    throw new FormatException(file, place, node == null || node.isMissingNode() ? "nothing" : kind(node), OBJECT);
   }
 
   /** The kind of a JSON value, for messages: {@code number}, {@code array} and so on. */
   public static String kind(JsonNode node) {
-    return node.getNodeType().name().toLowerCase(java.util.Locale.ROOT);
+    return node.getNodeType().name().toLowerCase(Locale.ROOT);
   }
 
   private static String reason(JsonProcessingException e) {

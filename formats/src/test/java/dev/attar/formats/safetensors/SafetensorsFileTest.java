@@ -50,8 +50,8 @@ class SafetensorsFileTest {
     {"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}} # no gap
     {"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}} # the end of the last tensor
     {"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}} # no overlap
-    {"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}} # Duplicate
-    {"a":{"dtype":"F32","shape":[2],"dtype":"F32","data_offsets":[0,8]}} # Duplicate
+    {"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}} # a key for the second time
+    {"a":{"dtype":"F32","shape":[2],"dtype":"F32","data_offsets":[0,8]}} # a key for the second time
     {"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}} # within the 8 bytes
     {"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8,8]}} # at most 2
     {"a":{"dtype":"F32","shape":[2],"data_offsets":[0]}} # a range
@@ -67,9 +67,9 @@ class SafetensorsFileTest {
     {"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}} # from 0
     {"a":{"dtype":"F32","shape":"2","data_offsets":[0,8]}} # a list
     {"a":7} # dtype
-    {"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}x # not JSON
-    {"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]} # not JSON
-    [] # an object
+    {"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}x # header, character 55: found 'x', expected a JSON object
+    {"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]} # header, character 54: found the end, expected a JSON object
+    [] # a JSON object
     {} # the end of the last tensor
     """
   )
@@ -89,7 +89,7 @@ class SafetensorsFileTest {
 
   @Test
   void deepNestingIsRefused() {
-    assertRefused(SafetensorsBytes.of("[".repeat(100_000), 0), "not JSON");
+    assertRefused(SafetensorsBytes.of("[".repeat(100_000), 0), "nested too deeply");
   }
 
   @Test

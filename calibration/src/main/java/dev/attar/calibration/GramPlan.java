@@ -23,11 +23,25 @@ public final class GramPlan {
 
   /** Bytes that the tiles of a matrix take: a little over {@code 2 columns²}. */
   public static long bytes(LinearInput input) {
+    return matrixBytes(input.columns());
+  }
+
+  private static long matrixBytes(int columns) {
     long bytes = 0;
-    for (long left = input.columns(); left > 0; left -= TILE) {
+    for (long left = columns; left > 0; left -= TILE) {
       bytes += Float.BYTES * Math.min(left, TILE) * left;
     }
     return bytes;
+  }
+
+  /** Bytes that a pass takes in the worker, besides the models, if it collects but one matrix of so many columns. */
+  public static long leastBytes(int columns) {
+    return matrixBytes(columns) + rowBytes(columns);
+  }
+
+  /** Each row is there twice: as it is gathered, and on the device. */
+  private static long rowBytes(int columns) {
+    return 2L * Float.BYTES * ROWS * columns;
   }
 
   /**
@@ -101,8 +115,7 @@ public final class GramPlan {
 
     private long rowBytes(GramRequest request) {
       int columns = request.input().columns();
-      // Each row is there twice: as it is gathered, and on the device.
-      return !hasOwnRows(request) && widths.contains(columns) ? 0 : 2L * Float.BYTES * ROWS * columns;
+      return !hasOwnRows(request) && widths.contains(columns) ? 0 : GramPlan.rowBytes(columns);
     }
   }
 }

@@ -31,6 +31,7 @@ class GramPlanTest {
   @Test
   void waitingRowsAreSharedByInputsOfOneWidthButNotByExperts() {
     long rows = 2L * 4 * 512 * 256;
+    assertEquals(GramPlan.bytes(dense(256).input()) + rows, GramPlan.leastBytes(256));
     assertEquals(2 * GramPlan.bytes(dense(256).input()) + rows, GramPlan.bytes(List.of(dense(256), dense(256))));
     LinearInput experts = new LinearInput("e", List.of("e"), 256, 3);
     List<GramRequest> two = List.of(new GramRequest(experts, 0), GramRequest.all(experts));

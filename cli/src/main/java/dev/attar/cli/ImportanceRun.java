@@ -2,18 +2,12 @@ package dev.attar.cli;
 
 import dev.attar.calibration.Calibrator;
 import dev.attar.formats.Model;
-import dev.attar.formats.Tensor;
-import dev.attar.formats.TensorInfo;
 import dev.attar.formats.architecture.OutputType;
-import dev.attar.formats.imatrix.ImportanceMatrix;
 import dev.attar.quant.QuantizationPlan;
-import dev.attar.quant.TensorRole;
 import dev.attar.quant.gptq.RunnableModel;
 import java.io.IOException;
 import java.nio.file.Path;
-import java.util.HashMap;
 import java.util.List;
-import java.util.Map;
 
 /**
  * Measures importance for the user, with progress.
@@ -69,28 +63,5 @@ record ImportanceRun(Console console, boolean quiet) {
         .sum();
       return new Measured(tensors, calibrator.windows(), calibrator.tokens(), calibrator.warnings());
     }
-  }
-
-  /**
-   * What takes the place of the importance in plans until it is measured.
-   *
-   * @param output whether output.weight is measured too
-   */
-  static ImportanceMatrix expected(Model model, Calibration calibration, boolean output) {
-    Map<String, Integer> columns = new HashMap<>();
-    for (Tensor tensor : model.tensors()) {
-      TensorInfo info = tensor.info();
-      TensorRole role = TensorRole.of(info.name());
-      boolean isMeasured =
-        info.rank() > 1 &&
-        info.elements() > 0 &&
-        info.name().endsWith(".weight") &&
-        role != TensorRole.TOKEN_EMBEDDING &&
-        (output || role != TensorRole.OUTPUT);
-      if (isMeasured) {
-        columns.put(info.name(), Math.toIntExact(info.rowLength() * (info.rows() / info.dimension(1))));
-      }
-    }
-    return ImportanceMatrix.unmeasured(calibration.texts().getFirst(), columns);
   }
 }

@@ -10,6 +10,7 @@ import dev.attar.formats.imatrix.ImportanceMatrix;
 import dev.attar.quant.QuantizationException;
 import dev.attar.quant.QuantizationPlan;
 import dev.attar.quant.QuantizeOptions;
+import dev.attar.quant.gptq.ExpectedImportance;
 import dev.attar.quant.gptq.GptqResult;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -140,7 +141,10 @@ final class Participants implements AutoCloseable {
     }
     Calibration calibration = making.calibration().orElseThrow();
     boolean output = variant.kind() == Variant.Kind.GPTQ;
-    return given.withImportance(ImportanceRun.expected(baseModel, calibration, output), calibration.name());
+    return given.withImportance(
+      ExpectedImportance.of(baseModel, calibration.texts().getFirst(), output),
+      calibration.name()
+    );
   }
 
   private Model open(Path path) throws IOException {

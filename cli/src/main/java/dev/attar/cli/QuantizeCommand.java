@@ -11,6 +11,7 @@ import dev.attar.quant.budget.BudgetPlan;
 import dev.attar.quant.budget.BudgetPlanner;
 import dev.attar.quant.budget.SizeTarget;
 import dev.attar.quant.gptq.Budget;
+import dev.attar.quant.gptq.ExpectedImportance;
 import dev.attar.quant.gptq.GptqOptions;
 import dev.attar.quant.gptq.GptqResult;
 import dev.attar.quant.gptq.GptqRun;
@@ -252,7 +253,10 @@ final class QuantizeCommand implements Callable<Integer> {
   ) {
     return calibration == null || options.importance() != null
       ? options
-      : options.withImportance(ImportanceRun.expected(opened, calibration, output), calibration.name());
+      : options.withImportance(
+          ExpectedImportance.of(opened, calibration.texts().getFirst(), output),
+          calibration.name()
+        );
   }
 
   private void check(QuantizationPlan plan) throws IOException {

@@ -119,7 +119,7 @@ class TargetCommandTest {
     assertEquals(out + ": already exists, use --overwrite to replace it", error);
     Files.delete(out);
     error = quantize("--target-bpw", 4.5, "--max-memory", "500M", "--quiet", "-o", out).error(Main.FAILURE);
-    assertTrue(error.startsWith("choosing types for rows of 256 needs 9"), error);
+    assertTrue(error.startsWith("choosing types for rows of 512 needs 9"), error);
     assertTrue(error.contains(" MiB of memory, --max-memory allows 500"), error);
   }
 

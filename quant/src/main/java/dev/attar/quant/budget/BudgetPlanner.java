@@ -111,6 +111,11 @@ public final class BudgetPlanner {
     return tensors;
   }
 
+  /** The plan in which each tensor has the smallest of its types. */
+  public QuantizationPlan smallest() {
+    return smallest;
+  }
+
   /**
    * Measures what each type does to each tensor; see {@link OutputErrors#measure}.
    *

@@ -25,6 +25,7 @@ import dev.attar.quant.QuantizationRun;
 import dev.attar.quant.QuantizeOptions;
 import dev.attar.quant.TensorPlan;
 import dev.attar.quant.TensorRole;
+import dev.attar.quant.TypeCandidates;
 import dev.attar.quant.budget.BudgetPlan;
 import dev.attar.quant.budget.BudgetPlanner;
 import dev.attar.quant.budget.LossModel;
@@ -242,6 +243,7 @@ public final class GptqRun {
         model.source() + ": sequential statistics need a model that is not quantized, use --no-sequential"
       );
     }
+    requireMemory();
     settings = RunSettings.of(model, quantize, budget, options, sequential);
     work = WorkFolder.open(out, settings.values(), options.resume(), options.overwrite());
     try {
@@ -250,6 +252,26 @@ public final class GptqRun {
       work.deleteIfIdle();
       work.close();
     }
+  }
+
+  /** Checks what the shapes of the tensors say about the memory. */
+  private void requireMemory() throws QuantizationException {
+    QuantizeOptions expected = withImportance(ExpectedImportance.of(model, options.texts().getFirst(), output));
+    if (budget.isEmpty()) {
+      requireMemory(QuantizationPlan.quantize(model, expected));
+      return;
+    }
+    BudgetPlanner planner = BudgetPlanner.of(model, expected, budget.get().target(), BudgetPlanner.LADDER);
+    long widest = planner
+      .tensors()
+      .stream()
+      .map(TypeCandidates::tensor)
+      .filter(info -> info.rank() > 1 && TensorRole.of(info.name()) != TensorRole.TOKEN_EMBEDDING)
+      .mapToLong(TensorInfo::rowLength)
+      .max()
+      .orElse(0);
+    requireMemoryForChoosing(Math.toIntExact(widest));
+    requireMemory(planner.smallest());
   }
 
   private void measureIn(WorkFolder work, Work what) throws IOException, InterruptedException {
@@ -305,12 +327,13 @@ public final class GptqRun {
         requests.addAll(requests(input));
       }
     }
-    for (GramRequest request : requests) {
-      // One is collected at least, and later there in full.
-      long columns = request.input().columns();
-      long needed = Math.max(GramPlan.bytes(List.of(request)), Float.BYTES * columns * columns);
-      requireMemory("choosing types for rows of " + columns, needed);
-    }
+    requireMemoryForChoosing(
+      requests
+        .stream()
+        .mapToInt(request -> request.input().columns())
+        .max()
+        .orElse(0)
+    );
     List<List<GramRequest>> passes = GramPlan.passes(requests, memoryForMatrices());
     for (int i = 0; i < passes.size(); i++) {
       measuring = "measuring inputs (pass " + (i + 1) + " of " + passes.size() + ")";
@@ -439,10 +462,8 @@ public final class GptqRun {
         calibrator.tokens() + " tokens are few for rows of " + widest + ", better take at least " + FEW_TOKENS * widest
       );
     }
-    // Gram matrix and factor in single precision, and in double precision while it is factored.
-    long factoring = (sequential ? 20L : 16L) * widest * widest;
+    requireMemoryForGptq(widest, drifts);
     long available = memoryForMatrices() - (sequential ? drifts : 0);
-    requireMemory("GPTQ of rows of " + widest, factoring + (sequential ? drifts : 0));
     List<List<GramRequest>> parts = new ArrayList<>();
     if (sequential) {
       // An input at a time: what is before it has been replaced by then.
@@ -475,10 +496,60 @@ public final class GptqRun {
   private long driftBytes(LinearInput input) {
     long bytes = 0;
     for (String weight : input.experts() == 1 ? weights(input) : List.<String>of()) {
-      int rows = Math.toIntExact(plans.get(weight).source().rows());
-      bytes += GramPlan.driftBytes(rows, input.columns(), options.context());
+      bytes += driftBytes(plans.get(weight).source());
     }
     return bytes;
+  }
+
+  private long driftBytes(TensorInfo weight) {
+    int columns = Math.toIntExact(weight.rowLength());
+    return GramPlan.driftBytes(Math.toIntExact(weight.rows()), columns, options.context());
+  }
+
+  /**
+   * Checks, before time is spent, that there is memory for what the shapes of the tensors ask for. {@link #passes} knows it exactly.
+   *
+   * @param expected the plan, or one that quantizes no fewer tensors
+   */
+  private void requireMemory(QuantizationPlan expected) throws QuantizationException {
+    if (options.roundOnly()) {
+      return;
+    }
+    int widest = 0;
+    Map<String, Long> drifts = new HashMap<>();
+    for (TensorPlan step : expected.tensors()) {
+      TensorInfo info = step.source();
+      if (quantizes(step)) {
+        widest = Math.max(widest, Math.toIntExact(info.rowLength()));
+        if (info.rows() == info.dimension(1)) {
+          drifts.merge(likelyInput(info.name()), driftBytes(info), Long::sum);
+        }
+      }
+    }
+    if (widest > 0) {
+      requireMemoryForGptq(widest, drifts.values().stream().mapToLong(Long::longValue).max().orElse(0));
+    }
+  }
+
+  /** A name for what enters a weight: the same for those that meet one input in all usual architectures. */
+  private static String likelyInput(String weight) {
+    return weight.replaceFirst("attn_[qkv]\\.", "attn_qkv.").replaceFirst("ffn_gate\\.", "ffn_up.");
+  }
+
+  private void requireMemoryForGptq(int widest, long drifts) throws QuantizationException {
+    long matrices = Math.max(factoringBytes(widest), GramPlan.leastBytes(widest));
+    requireMemory("GPTQ of rows of " + widest, matrices + (sequential ? drifts : 0));
+  }
+
+  /** Gram matrix and factor in single precision, and in double precision while it is factored. */
+  private long factoringBytes(long columns) {
+    return (sequential ? 20L : 16L) * columns * columns;
+  }
+
+  /** One matrix is collected at least, and later there in full. */
+  private void requireMemoryForChoosing(int columns) throws QuantizationException {
+    long full = (long) Float.BYTES * columns * columns;
+    requireMemory("choosing types for rows of " + columns, Math.max(GramPlan.leastBytes(columns), full));
   }
 
   private long memoryForMatrices() {

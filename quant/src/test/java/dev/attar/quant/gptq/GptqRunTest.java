@@ -214,11 +214,43 @@ class GptqRunTest {
     assertTrue(passes >= 4, listener.phases.toString());
     assertEquals(-1, Files.mismatch(expected, out));
     Path second = folder.resolve("second.gguf");
+    Listener none = new Listener();
     QuantizationException e = assertThrows(QuantizationException.class, () ->
-      run(SAMPLE, q4(), options(false, least - 1), second, new Listener())
+      run(SAMPLE, q4(), options(false, least - 1), second, none)
     );
     assertEquals("GPTQ of rows of 512 needs 904 MiB of memory, --max-memory allows 903", e.getMessage());
     assertFalse(Files.exists(second));
+    assertEquals(Set.of(), none.phases);
+  }
+
+  /** The shapes alone say what the drifts of all weights that meet an input take together. */
+  @Test
+  void tooLittleMemoryForDriftsIsToldBeforeAnythingIsDone() throws IOException, InterruptedException {
+    long weights;
+    try (Model model = Models.open(SAMPLE)) {
+      weights = model
+        .tensors()
+        .stream()
+        .mapToLong(tensor -> tensor.info().bytes())
+        .sum();
+    }
+    // Of the inputs, that of gate and up, of 512 rows each, has the largest.
+    long drifts = 2 * GramPlan.driftBytes(512, 256, CONTEXT);
+    long least = GptqRun.BASE_MEMORY + weights + 20L * 512 * 512 + drifts;
+    Listener none = new Listener();
+    QuantizationException e = assertThrows(QuantizationException.class, () ->
+      run(q4(), options(true, least - 1), none)
+    );
+    assertTrue(e.getMessage().startsWith("GPTQ of rows of 512 needs 9"), e.getMessage());
+    assertEquals(Set.of(), none.phases);
+    assertFalse(Files.exists(WorkFolder.of(out)));
+    // What is known later is not more.
+    IllegalStateException stop = new IllegalStateException("stopped");
+    Listener stopping = new Listener();
+    stopping.then = _ -> {
+      throw stop;
+    };
+    assertSame(stop, assertThrows(IllegalStateException.class, () -> run(q4(), options(true, least), stopping)));
   }
 
   @Test

@@ -354,11 +354,14 @@ final class QuantizeCommand implements Callable<Integer> {
     GptqTask task
   ) throws IOException, InterruptedException {
     long started = System.nanoTime();
+    Path kept = GptqRun.workFolder(out);
+    if (resume && Files.notExists(kept) && !writing.quiet()) {
+      console.warn(kept + ": no such folder, so there is nothing to resume: starting anew");
+    }
     GptqResult result;
     try {
       result = task.run(opened, options, budget, gptq, out);
     } catch (IOException | InterruptedException e) {
-      Path kept = GptqRun.workFolder(out);
       if (task.hasBegun() && Files.exists(kept)) {
         throw new ResumableException(kept, e);
       }

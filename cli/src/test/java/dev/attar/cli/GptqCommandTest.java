@@ -130,6 +130,15 @@ class GptqCommandTest {
     assertEquals(List.of(text), files());
   }
 
+  @Test
+  void resumingWithoutAnythingToResumeIsTold() {
+    Path out = folder.resolve("out.gguf");
+    Attar.Result result = gptq("-t", "Q8_0", "--effort", 0, "--resume", "-o", out).expect(0);
+    String warning = "attar: warning: " + out + ".work: no such folder, so there is nothing to resume: starting anew\n";
+    assertTrue(result.err().startsWith(warning), result.err());
+    assertTrue(Files.exists(out));
+  }
+
   private static Attar.Result gptq(Object... words) {
     return quantize(with(new Object[] { "--method", "gptq", "--no-sequential" }, words));
   }

@@ -92,6 +92,9 @@ public final class GptqRun {
   private OptionalDouble divergence = OptionalDouble.empty();
   private GramStore store;
   private String measuring = "";
+  private String quantizing = "";
+  private long toQuantize; // weights, in this pass
+  private long quantized;
   private boolean replaced; // whether the running model differs from the base
 
   private GptqRun(
@@ -405,11 +408,18 @@ public final class GptqRun {
       if (Thread.interrupted()) {
         throw new InterruptedException();
       }
-      measuring =
-        "measuring " + pass.requests().getFirst().input().name() + " (pass " + number + " of " + passes.size() + ")";
+      String which = " (pass " + number + " of " + passes.size() + ")";
+      measuring = "measuring " + pass.requests().getFirst().input().name() + which;
       collect(calibrator, pass);
+      quantizing = "quantizing" + which;
+      toQuantize = pass
+        .complete()
+        .stream()
+        .flatMap(input -> left(input).stream())
+        .mapToLong(weight -> plans.get(weight).source().elements())
+        .sum();
+      quantized = 0;
       for (LinearInput input : pass.complete()) {
-        listener.at("quantizing", number - 1, passes.size(), "passes");
         quantize(device, input);
         for (String weight : weights(input)) {
           if (sequential) {
@@ -423,7 +433,6 @@ public final class GptqRun {
         }
       }
     }
-    listener.at("quantizing", passes.size(), passes.size(), "passes");
   }
 
   /** The weights of an input that are to be quantized with its statistics. */
@@ -598,7 +607,7 @@ public final class GptqRun {
     List<GramRequest> missing = new ArrayList<>();
     List<String> drifts = new ArrayList<>();
     for (GramRequest request : pass.requests()) {
-      if (isDone(request.input())) {
+      if (left(request.input()).isEmpty()) {
         continue;
       }
       if (replaced && request.input().experts() == 1) {
@@ -624,19 +633,16 @@ public final class GptqRun {
     }
   }
 
-  private boolean isDone(LinearInput input) {
+  /** The weights of an input that are still to be quantized. */
+  private List<String> left(LinearInput input) {
     return weights(input)
       .stream()
-      .allMatch(weight -> Files.exists(work.tensorFile(weight)));
+      .filter(weight -> !Files.exists(work.tensorFile(weight)))
+      .toList();
   }
 
   private void quantize(Device device, LinearInput input) throws IOException, InterruptedException {
-    List<String> left = new ArrayList<>();
-    for (String weight : weights(input)) {
-      if (!Files.exists(work.tensorFile(weight))) {
-        left.add(weight);
-      }
-    }
+    List<String> left = left(input);
     if (!left.isEmpty()) {
       try (
         InputStatistics statistics = new InputStatistics(
@@ -650,6 +656,7 @@ public final class GptqRun {
           if (Thread.interrupted()) {
             throw new InterruptedException();
           }
+          listener.at(quantizing, quantized, toQuantize, "weights");
           quantize(device, statistics, weight);
         }
         statistics.warnings().forEach(listener::warn);
@@ -675,7 +682,11 @@ public final class GptqRun {
             drift == null ? null : (from, rows, values) -> copyRows(drift, from, rows, values),
             plane,
             weights(name, expert, gram),
-            (encoded, length) -> to.write(encoded, 0, length)
+            (encoded, length) -> {
+              to.write(encoded, 0, length);
+              quantized += (length / step.target().blockBytes()) * (long) step.target().blockLength();
+              listener.at(quantizing, quantized, toQuantize, "weights");
+            }
           );
           error[0] = error[0].plus(ofExpert);
         }

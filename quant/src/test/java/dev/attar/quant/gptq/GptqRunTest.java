@@ -29,7 +29,9 @@ import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Optional;
 import java.util.Set;
+import java.util.TreeSet;
 import java.util.function.Consumer;
+import java.util.stream.Collectors;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -64,6 +66,8 @@ class GptqRunTest {
   private static final class Listener implements GptqListener {
 
     private final Set<String> phases = new LinkedHashSet<>();
+    private final List<Long> quantized = new ArrayList<>();
+    private long toQuantize;
     private final List<String> warnings = new ArrayList<>();
     private final List<TensorReport> tensors = new ArrayList<>();
     private Consumer<TensorReport> then = _ -> {};
@@ -72,6 +76,11 @@ class GptqRunTest {
     public void at(String phase, long done, long total, String unit) {
       assertTrue(done >= 0 && done <= total, phase + " " + done + " of " + total + " " + unit);
       phases.add(phase);
+      if (phase.startsWith("quantizing")) {
+        assertEquals("weights", unit);
+        quantized.add(done);
+        toQuantize = total;
+      }
     }
 
     @Override
@@ -174,11 +183,24 @@ class GptqRunTest {
         "converting",
         "measuring importance",
         "measuring blk.0.attn_q.weight (pass 1 of 1)",
-        "quantizing",
+        "quantizing (pass 1 of 1)",
         "writing"
       ),
       List.copyOf(LISTENER.phases)
     );
+    // Weight by weight, matrix after matrix.
+    assertEquals(List.copyOf(new TreeSet<>(LISTENER.quantized)), LISTENER.quantized.stream().distinct().toList());
+    assertEquals(MATRICES + 1, LISTENER.quantized.stream().distinct().count());
+    assertEquals(LISTENER.toQuantize, LISTENER.quantized.getLast());
+    Set<String> names = result.tensors().stream().map(TensorReport::name).collect(Collectors.toSet());
+    long weights = result
+      .plan()
+      .tensors()
+      .stream()
+      .filter(step -> names.contains(step.name()))
+      .mapToLong(step -> step.source().elements())
+      .sum();
+    assertEquals(weights, LISTENER.toQuantize);
     for (TensorReport report : result.tensors()) {
       assertTrue(report.errorRatio() < 1, report.toString());
       assertEquals(GptqOptions.DEFAULT_DAMPING, report.damping());
@@ -293,7 +315,7 @@ class GptqRunTest {
       16,
       uninterrupted.phases
         .stream()
-        .filter(phase -> phase.contains("(pass "))
+        .filter(phase -> phase.matches("measuring .*\\(pass .*"))
         .count()
     );
     try (GgufModel model = GgufModel.open(whole)) {

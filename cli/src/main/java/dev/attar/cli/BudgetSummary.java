@@ -62,7 +62,9 @@ record BudgetSummary(SizeTarget target, OptionalDouble divergence, List<BudgetPl
     json.put("type", choice.type().toString());
     json.put("bytes", choice.bytes());
     json.put("given", choice.pinned());
-    json.put("relative_error", choice.error());
+    if (!Double.isNaN(choice.error())) {
+      json.put("relative_error", choice.error());
+    }
     if (divergence.isPresent()) {
       json.put("kl_divergence", choice.loss());
     }

@@ -369,7 +369,7 @@ final class QuantizeCommand implements Callable<Integer> {
     }
     PlanReport report = report(result.plan());
     budget.ifPresent(b -> report.setBudget(new BudgetSummary(b.target(), result.divergence(), List.of())));
-    if (method == Method.GPTQ) {
+    if (method == Method.GPTQ && !result.tensors().isEmpty()) {
       report.setGptq(new GptqSummary(result, gptq));
     }
     task.warnings().forEach(report::addWarning);

@@ -105,6 +105,44 @@ class TargetCommandTest {
   }
 
   @Test
+  void aSizeThatNeedsNoChoiceIsNotMeasured() throws IOException {
+    Path out = folder.resolve("out.gguf");
+    String warning = "all tensors fit the target of 17 bits per weight as they are, or in the types given";
+    // So little memory that nothing could be measured.
+    Object[] line = { "--target-bpw", 17, "--method", "gptq", "--max-memory", "1M", "-o", out, "--json" };
+    JsonNode planned = new ObjectMapper().readTree(quantize(with(line, "--dry-run")).expect(0).out());
+    assertEquals(29, planned.get("target").get("choices").size());
+    for (JsonNode choice : planned.get("target").get("choices")) {
+      assertEquals("BF16", choice.get("type").textValue());
+      assertEquals(0, choice.get("relative_error").doubleValue());
+    }
+    Attar.Result result = quantize(line).expect(0);
+    JsonNode written = new ObjectMapper().readTree(result.out());
+    assertEquals(1, written.get("warnings").size(), written::toString);
+    assertTrue(written.get("warnings").get(0).textValue().startsWith(warning), written::toString);
+    assertEquals(planned.get("file_bytes"), written.get("file_bytes"));
+    assertFalse(written.has("gptq"));
+    assertEquals(List.of(out), files());
+  }
+
+  /** What the user names is quantized as always, with the importance that is measured for it. */
+  @Test
+  void givenTypesNeedNoChoiceEither() throws IOException {
+    Path out = folder.resolve("out.gguf");
+    Object[] line = { "--target-bpw", 17, "--method", "gptq", "--effort", 0, "--tensor-type", "ffn_down=q4_0" };
+    JsonNode json = new ObjectMapper().readTree(quantize(with(line, "--json", "-o", out)).expect(0).out());
+    assertEquals(4, json.get("gptq").get("tensors").size());
+    assertEquals(4, json.get("types").get("Q4_0").get("tensors").intValue(), json::toString);
+    String warnings = json.get("warnings").toString();
+    assertTrue(warnings.contains("nothing is measured to choose types"), warnings);
+    assertFalse(json.get("target").has("predicted_kl_divergence"));
+    JsonNode planned = new ObjectMapper().readTree(quantize(with(line, "--json", "--dry-run")).expect(0).out());
+    for (JsonNode choice : planned.get("target").get("choices")) {
+      assertEquals(!choice.get("given").booleanValue(), choice.has("relative_error"), choice::toString);
+    }
+  }
+
+  @Test
   void whatCannotBecomeSoSmallIsToldAtOnce() throws IOException {
     Path out = folder.resolve("out.gguf");
     String error = quantize("--target-bpw", 2, "-o", out).error(Main.FAILURE);

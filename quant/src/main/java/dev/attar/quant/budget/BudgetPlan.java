@@ -33,8 +33,9 @@ public record BudgetPlan(
    *
    * @param tensor the tensor as it is written
    * @param pinned whether the user had named its type
-   * @param error its relative output error, {@link TensorErrors#relative}
-   * @param loss what it contributes to the predicted divergence; without measurements, only comparable with the other tensors' losses
+   * @param error its relative output error, {@link TensorErrors#relative}; not a number if nothing was measured
+   * @param loss what it contributes to the predicted divergence; without measured divergences, only comparable with the other tensors'
+   *     losses; not a number if nothing was measured
    */
   public record Choice(TensorInfo tensor, boolean pinned, double error, double loss) {
     /** The chosen type. */

@@ -19,6 +19,7 @@ import java.util.EnumMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.OptionalDouble;
 import java.util.function.Function;
 import java.util.stream.Collectors;
@@ -114,6 +115,26 @@ public final class BudgetPlanner {
   /** The plan in which each tensor has the smallest of its types. */
   public QuantizationPlan smallest() {
     return smallest;
+  }
+
+  /**
+   * The choice of no change, if the target admits it: every tensor stays as it is, or gets the type that the user named. Nothing loses
+   * less, and nothing has to be measured to know it.
+   */
+  public Optional<BudgetPlan> unchanged() {
+    Map<String, TensorType> types = types(t -> t.pinned() ? t.types().getFirst() : t.tensor().type());
+    QuantizationPlan plan = plan(types);
+    if (!target.admits(plan)) {
+      return Optional.empty();
+    }
+    List<BudgetPlan.Choice> choices = new ArrayList<>();
+    for (TypeCandidates candidates : tensors) {
+      TensorInfo tensor = candidates.tensor();
+      TensorType type = types.get(tensor.name());
+      double error = type == tensor.type() ? 0 : Double.NaN;
+      choices.add(new BudgetPlan.Choice(tensor.withType(type), candidates.pinned(), error, error));
+    }
+    return Optional.of(new BudgetPlan(target, options(types), plan, choices, OptionalDouble.empty()));
   }
 
   /**

@@ -190,9 +190,13 @@ public final class GptqRun {
     GptqListener listener
   ) throws IOException, InterruptedException {
     GptqRun run = new GptqRun(model, quantize, Optional.of(budget), options, folder.resolve("choice"), listener);
+    Optional<BudgetPlan> copy = run.prepare();
+    if (copy.isPresent()) {
+      return copy.get();
+    }
     AtomicReference<BudgetPlan> choice = new AtomicReference<>();
     try {
-      run.measure((calibrator, device) -> choice.set(run.choose(calibrator, device)));
+      run.inWorkFolder(() -> run.measure((calibrator, device) -> choice.set(run.choose(calibrator, device))));
     } catch (IOException e) {
       throw unlessInterrupted(e);
     }
@@ -223,61 +227,100 @@ public final class GptqRun {
   }
 
   private GptqResult run() throws IOException, InterruptedException {
+    GgufWriter.checkOutput(out, options.overwrite());
     AtomicLong tokens = new AtomicLong();
-    measure((calibrator, device) -> {
-      plan = QuantizationPlan.quantize(model, types(calibrator, device));
-      plan.requireNoProblems();
-      plans = new LinkedHashMap<>();
-      plan.tensors().forEach(tensor -> plans.put(tensor.name(), tensor));
-      if (!options.roundOnly()) {
-        quantizeLayers(calibrator, device);
+    Optional<BudgetPlan> copy = prepare();
+    inWorkFolder(() -> {
+      if (copy.isPresent()) {
+        plan = copy.get().plan();
+        write(Map.of());
+      } else {
+        measure((calibrator, device) -> {
+          quantize(calibrator, device);
+          tokens.set(calibrator.tokens());
+        });
       }
-      write(calibrator);
-      tokens.set(calibrator.tokens());
+      work.delete();
     });
-    work.delete();
     return new GptqResult(plan, sequential, tokens.get(), reports, divergence);
   }
 
-  private void measure(Work what) throws IOException, InterruptedException {
-    GgufWriter.checkOutput(out, options.overwrite());
-    if (sequential && isEncoded()) {
-      throw new QuantizationException(
-        model.source() + ": sequential statistics need a model that is not quantized, use --no-sequential"
-      );
+  private void quantize(Calibrator calibrator, Device device) throws IOException, InterruptedException {
+    plan = QuantizationPlan.quantize(model, types(calibrator, device));
+    plan.requireNoProblems();
+    plans = new LinkedHashMap<>();
+    plan.tensors().forEach(tensor -> plans.put(tensor.name(), tensor));
+    if (!options.roundOnly()) {
+      quantizeLayers(calibrator, device);
     }
-    requireMemory();
+    write(calibrator);
+  }
+
+  /** What is done while the work folder is there. */
+  @FunctionalInterface
+  private interface Step {
+    void run() throws IOException, InterruptedException;
+  }
+
+  private void inWorkFolder(Step what) throws IOException, InterruptedException {
     settings = RunSettings.of(model, quantize, budget, options, sequential);
     work = WorkFolder.open(out, settings.values(), options.resume(), options.overwrite());
     try {
-      measureIn(work, what);
+      what.run();
     } finally {
       work.deleteIfIdle();
       work.close();
     }
   }
 
-  /** Checks what the shapes of the tensors say about the memory. */
-  private void requireMemory() throws QuantizationException {
+  /**
+   * Finds out, before time is spent, what types and shapes of the tensors say: whether there is something to choose, and enough memory.
+   *
+   * @return the choice of types if the model is only to be copied, for which nothing has to be measured
+   */
+  private Optional<BudgetPlan> prepare() throws QuantizationException {
+    if (sequential && isEncoded()) {
+      throw new QuantizationException(
+        model.source() + ": sequential statistics need a model that is not quantized, use --no-sequential"
+      );
+    }
     QuantizeOptions expected = withImportance(ExpectedImportance.of(model, options.texts().getFirst(), output));
     if (budget.isEmpty()) {
       requireMemory(QuantizationPlan.quantize(model, expected));
-      return;
+      return Optional.empty();
     }
     BudgetPlanner planner = BudgetPlanner.of(model, expected, budget.get().target(), BudgetPlanner.LADDER);
-    long widest = planner
-      .tensors()
-      .stream()
-      .map(TypeCandidates::tensor)
-      .filter(info -> info.rank() > 1 && TensorRole.of(info.name()) != TensorRole.TOKEN_EMBEDDING)
-      .mapToLong(TensorInfo::rowLength)
-      .max()
-      .orElse(0);
-    requireMemoryForChoosing(Math.toIntExact(widest));
-    requireMemory(planner.smallest());
+    Optional<BudgetPlan> unchanged = planner.unchanged();
+    if (unchanged.isEmpty()) {
+      requireMemoryForChoosing(planner);
+      requireMemory(planner.smallest());
+      return Optional.empty();
+    }
+    requireMemory(unchanged.get().plan());
+    if (!unchanged.get().plan().tensors().stream().allMatch(TensorPlan::copies)) {
+      return Optional.empty();
+    }
+    warnOfNoChoice();
+    return Optional.of(planned(unchanged.get(), quantize));
   }
 
-  private void measureIn(WorkFolder work, Work what) throws IOException, InterruptedException {
+  private void warnOfNoChoice() {
+    listener.warn(
+      "all tensors fit the target of " +
+        budget.get().target() +
+        " as they are, or in the types given: nothing is measured to choose types"
+    );
+  }
+
+  /** A choice as it is to be carried out, with these options. */
+  private BudgetPlan planned(BudgetPlan choice, QuantizeOptions with) {
+    SizeTarget target = budget.get().target();
+    QuantizeOptions chosen = TypeChoice.of(choice).applyTo(with, target);
+    QuantizationPlan chosenPlan = QuantizationPlan.quantize(model, chosen);
+    return new BudgetPlan(target, chosen, chosenPlan, choice.choices(), choice.divergence());
+  }
+
+  private void measure(Work what) throws IOException, InterruptedException {
     runnable = RunnableModel.of(model, work.resolve("model.gguf"), options.threads(), (done, total, _) ->
       listener.at("converting", done, total, "values")
     );
@@ -322,6 +365,11 @@ public final class GptqRun {
       target(calibrator),
       BudgetPlanner.LADDER
     );
+    Optional<BudgetPlan> unchanged = planner.unchanged();
+    if (unchanged.isPresent()) {
+      warnOfNoChoice();
+      return planned(unchanged.get(), withImportance(importance));
+    }
     Set<String> names = new HashSet<>();
     planner.tensors().forEach(candidates -> names.add(candidates.tensor().name()));
     List<GramRequest> requests = new ArrayList<>();
@@ -358,9 +406,7 @@ public final class GptqRun {
     );
     LossModel losses = planner.calibrate(errors, probes -> budget.get().meter().measure(runnable, probes));
     BudgetPlan choice = planner.choose(options.roundOnly() ? losses : losses.reduced(KEPT_LOSS));
-    QuantizeOptions chosen = TypeChoice.of(choice).applyTo(withImportance(importance), budget.get().target());
-    QuantizationPlan chosenPlan = QuantizationPlan.quantize(model, chosen);
-    return new BudgetPlan(budget.get().target(), chosen, chosenPlan, choice.choices(), choice.divergence());
+    return planned(choice, withImportance(importance));
   }
 
   /** The target for what is planned, to which the file will add what GPTQ says of itself. */
@@ -555,6 +601,18 @@ public final class GptqRun {
     return (sequential ? 20L : 16L) * columns * columns;
   }
 
+  private void requireMemoryForChoosing(BudgetPlanner planner) throws QuantizationException {
+    long widest = planner
+      .tensors()
+      .stream()
+      .map(TypeCandidates::tensor)
+      .filter(info -> info.rank() > 1 && TensorRole.of(info.name()) != TensorRole.TOKEN_EMBEDDING)
+      .mapToLong(TensorInfo::rowLength)
+      .max()
+      .orElse(0);
+    requireMemoryForChoosing(Math.toIntExact(widest));
+  }
+
   /** One matrix is collected at least, and later there in full. */
   private void requireMemoryForChoosing(int columns) throws QuantizationException {
     long full = (long) Float.BYTES * columns * columns;
@@ -731,11 +789,16 @@ public final class GptqRun {
           encoded.put(step.name(), mapped.bytes());
         });
       }
-      QuantizationRun.run(model, plan, encoded, out, options.overwrite(), options.threads(), (done, total, _) ->
-        listener.at("writing", done, total, "values")
-      );
+      write(encoded);
     } finally {
       files.forEach(MappedFile::close);
     }
+  }
+
+  /** Writes the file. */
+  private void write(Map<String, MemorySegment> encoded) throws IOException, InterruptedException {
+    QuantizationRun.run(model, plan, encoded, out, options.overwrite(), options.threads(), (done, total, _) ->
+      listener.at("writing", done, total, "values")
+    );
   }
 }

@@ -136,6 +136,27 @@ class BudgetPlannerTest {
   }
 
   @Test
+  void nothingChangesWhereTheTargetAdmitsIt() throws IOException {
+    assertTrue(planner(new SizeTarget.BitsPerWeight(16), NO_WISHES).unchanged().isEmpty());
+    BudgetPlan all = planner(new SizeTarget.BitsPerWeight(16.1), NO_WISHES).unchanged().orElseThrow();
+    assertTrue(all.plan().tensors().stream().allMatch(TensorPlan::copies));
+    assertTrue(
+      all
+        .choices()
+        .stream()
+        .allMatch(c -> c.error() == 0 && c.loss() == 0)
+    );
+    assertEquals(OptionalDouble.empty(), all.divergence());
+    // What the user names is kept, and makes room.
+    QuantizeOptions wishes = NO_WISHES.withTensorTypes(List.of(TensorTypeRule.parse("ffn_down=q4_0")));
+    BudgetPlan some = planner(new SizeTarget.BitsPerWeight(16), wishes).unchanged().orElseThrow();
+    for (BudgetPlan.Choice choice : some.choices()) {
+      assertEquals(choice.pinned() ? TensorType.Q4_0 : TensorType.BF16, choice.type());
+      assertEquals(choice.pinned(), Double.isNaN(choice.error()));
+    }
+  }
+
+  @Test
   void namesTheFileTypeThatMostWeightsHave() throws IOException {
     QuantizationPlan small = planner(new SizeTarget.BitsPerWeight(2.8), NO_WISHES).choose(losses).plan();
     assertEquals(FileType.Q2_K.id(), small.metadata().integer("general.file_type").orElseThrow());

@@ -57,6 +57,15 @@ public record QuantizationPlan(
     return new QuantizationPlan(source, other, tensors, importance, bytes, problems);
   }
 
+  /** The same for one tensor alone, which is no file. */
+  public QuantizationPlan only(String tensor) {
+    List<TensorPlan> one = tensors
+      .stream()
+      .filter(step -> step.name().equals(tensor))
+      .toList();
+    return new QuantizationPlan(source, metadata, one, importance, 0, problems);
+  }
+
   /** The tensors as they are written. */
   public List<TensorInfo> infos() {
     return tensors.stream().map(TensorPlan::info).toList();

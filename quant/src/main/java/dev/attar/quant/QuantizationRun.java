@@ -49,7 +49,7 @@ public final class QuantizationRun {
 
   /** Where encoded bytes go. Called by several threads at once. */
   @FunctionalInterface
-  interface Sink {
+  public interface Sink {
     /**
      * @param tensor index of the tensor in the plan
      * @param offset first byte within the tensor
@@ -167,8 +167,12 @@ public final class QuantizationRun {
     }
   }
 
-  /** Encodes the model as planned into a sink. */
-  static void run(Model model, QuantizationPlan plan, Sink sink, int threads, Progress progress)
+  /**
+   * Encodes the model as planned into a sink.
+   *
+   * @see #run(Model, QuantizationPlan, Path, boolean, int, Progress)
+   */
+  public static void run(Model model, QuantizationPlan plan, Sink sink, int threads, Progress progress)
     throws IOException, InterruptedException {
     plan.requireNoProblems();
     new QuantizationRun(model, plan, Map.of(), sink).work(threads, progress);

@@ -35,6 +35,7 @@ import dev.attar.quant.budget.StoredGrams;
 import dev.attar.quant.budget.TensorErrors;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
+import java.nio.ByteBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -95,6 +96,7 @@ public final class GptqRun {
   private String quantizing = "";
   private long toQuantize; // weights, in this pass
   private long quantized;
+  private int settled; // inputs whose rounded weights the running model has
   private boolean replaced; // whether the running model differs from the base
 
   private GptqRun(
@@ -455,6 +457,9 @@ public final class GptqRun {
         throw new InterruptedException();
       }
       String which = " (pass " + number + " of " + passes.size() + ")";
+      if (sequential) {
+        settle(calibrator, pass.requests().getFirst().input());
+      }
       measuring = "measuring " + pass.requests().getFirst().input().name() + which;
       collect(calibrator, pass);
       quantizing = "quantizing" + which;
@@ -469,8 +474,7 @@ public final class GptqRun {
         quantize(device, input);
         for (String weight : weights(input)) {
           if (sequential) {
-            calibrator.replace(weight, plans.get(weight).target(), work.tensorFile(weight));
-            replaced = true;
+            replace(calibrator, weight);
             store.deleteDrift(weight);
           }
         }
@@ -479,6 +483,50 @@ public final class GptqRun {
         }
       }
     }
+  }
+
+  private void replace(Calibrator calibrator, String weight) throws IOException {
+    calibrator.replace(weight, plans.get(weight).target(), work.tensorFile(weight));
+    replaced = true;
+  }
+
+  /** Rounds the weights before an input that GPTQ does not do, so that the running model is the one to be written as far as that. */
+  private void settle(Calibrator calibrator, LinearInput next) throws IOException, InterruptedException {
+    List<LinearInput> inputs = calibrator.inputs();
+    for (; !inputs.get(settled).equals(next); settled++) {
+      LinearInput input = inputs.get(settled);
+      for (String weight : input.weights()) {
+        TensorPlan step = plans.get(weight);
+        if (step != null && isRounded(step) && !isQuantized(step, input)) {
+          if (!Files.exists(work.tensorFile(weight))) {
+            round(weight);
+          }
+          replace(calibrator, weight);
+        }
+      }
+    }
+  }
+
+  private void round(String weight) throws IOException, InterruptedException {
+    work.writeParts(WorkFolder.tensorName(weight), file ->
+      QuantizationRun.run(
+        model,
+        plan.only(weight),
+        (_, offset, bytes, from, length) -> {
+          ByteBuffer part = ByteBuffer.wrap(bytes, from, length);
+          for (long at = offset; part.hasRemaining(); ) {
+            at += file.write(part, at);
+          }
+        },
+        options.threads(),
+        (done, total, _) -> listener.at("rounding " + weight, done, total, "values")
+      )
+    );
+  }
+
+  /** Whether a tensor is rounded, unless it is quantized by GPTQ. */
+  private static boolean isRounded(TensorPlan step) {
+    return (!step.copies() && step.target().isQuantized() && TensorRole.of(step.name()) != TensorRole.TOKEN_EMBEDDING);
   }
 
   /** The weights of an input that are to be quantized with its statistics. */
@@ -641,16 +689,20 @@ public final class GptqRun {
     }
   }
 
-  private void warnOfOthers(Calibrator calibrator) {
-    List<String> measured = calibrator
+  /** The weights that are to be quantized by GPTQ. */
+  private Set<String> measured(Calibrator calibrator) {
+    return calibrator
       .inputs()
       .stream()
       .flatMap(input -> weights(input).stream())
-      .toList();
+      .collect(Collectors.toSet());
+  }
+
+  private void warnOfOthers(Calibrator calibrator) {
+    Set<String> measured = measured(calibrator);
     Map<String, Integer> unsupported = new LinkedHashMap<>();
     for (TensorPlan step : plan.tensors()) {
-      boolean rounded = !step.copies() && step.target().isQuantized() && !measured.contains(step.name());
-      if (rounded && TensorRole.of(step.name()) != TensorRole.TOKEN_EMBEDDING) {
+      if (isRounded(step) && !measured.contains(step.name())) {
         boolean has = MatrixQuantizer.supports(step.target());
         String why = has ? "which no text passed through" : "to " + step.target() + ", which GPTQ does not do";
         unsupported.merge(why, 1, Integer::sum);
@@ -771,8 +823,9 @@ public final class GptqRun {
   }
 
   private void write(Calibrator calibrator) throws IOException, InterruptedException {
+    Set<String> measured = measured(calibrator);
     for (TensorPlan step : plan.tensors()) {
-      if (Files.exists(work.tensorFile(step.name()))) {
+      if (measured.contains(step.name()) && Files.exists(work.tensorFile(step.name()))) {
         reports.add(work.readReport(step.name()));
       }
     }

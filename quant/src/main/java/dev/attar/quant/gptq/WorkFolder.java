@@ -146,6 +146,21 @@ final class WorkFolder implements AutoCloseable {
 
   /** Writes a file whole or not at all. */
   void write(String name, Content content) throws IOException {
+    writeParts(name, channel -> content.writeTo(Channels.newOutputStream(channel)));
+  }
+
+  /**
+   * Writes to a file anywhere.
+   *
+   * @param <E> what else may happen
+   */
+  @FunctionalInterface
+  interface Parts<E extends Exception> {
+    void writeTo(FileChannel file) throws IOException, E;
+  }
+
+  /** As {@link #write}, in any order. */
+  <E extends Exception> void writeParts(String name, Parts<E> parts) throws IOException, E {
     Path part = path.resolve(name + ".part");
     try (
       FileChannel channel = FileChannel.open(
@@ -153,10 +168,9 @@ final class WorkFolder implements AutoCloseable {
         StandardOpenOption.CREATE,
         StandardOpenOption.TRUNCATE_EXISTING,
         StandardOpenOption.WRITE
-      );
-      OutputStream out = Channels.newOutputStream(channel)
+      )
     ) {
-      content.writeTo(out);
+      parts.writeTo(channel);
       channel.force(true);
     }
     Files.move(part, path.resolve(name), StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);

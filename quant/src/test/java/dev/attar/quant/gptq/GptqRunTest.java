@@ -19,12 +19,14 @@ import dev.attar.llama.LlamaModel;
 import dev.attar.quant.FileType;
 import dev.attar.quant.QuantizationException;
 import dev.attar.quant.QuantizeOptions;
+import dev.attar.quant.TensorTypeRule;
 import java.io.IOException;
 import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Optional;
@@ -336,6 +338,59 @@ class GptqRunTest {
     assertEquals(sequential.tensors(), resumed.tensors());
     assertEquals(-1, Files.mismatch(whole, out));
     assertNotEquals(-1, Files.mismatch(expected, out));
+  }
+
+  /** What GPTQ does not do counts for the layers after it all the same, also in a resumed run. */
+  @Test
+  void sequentialStatisticsSeeRoundedTensors() throws IOException, InterruptedException {
+    GptqOptions options = options(CONTEXT, CONTEXT, Optional.of(true), MUCH, false, false);
+    List<Path> files = new ArrayList<>();
+    for (String type : List.of("iq3_s", "tq2_0")) {
+      files.add(folder.resolve(type + ".gguf"));
+      run(SAMPLE, rounding(type), options, files.getLast(), new Listener());
+    }
+    assertEquals(
+      List.of("attn_output", "attn_v", "ffn_down", "ffn_gate", "ffn_up"),
+      different(files.getFirst(), files.getLast())
+        .stream()
+        .filter(name -> name.startsWith("blk.0."))
+        .map(name -> name.split("\\.")[2])
+        .toList()
+    );
+    IllegalStateException stop = new IllegalStateException("stopped");
+    Listener stopping = new Listener();
+    stopping.then = report -> {
+      if (report.name().equals("blk.1.attn_output.weight")) {
+        throw stop;
+      }
+    };
+    assertSame(stop, assertThrows(IllegalStateException.class, () -> run(rounding("tq2_0"), options, stopping)));
+    GptqResult resumed = run(rounding("tq2_0"), resumed(options), new Listener());
+    assertEquals(MATRICES - 2, resumed.tensors().size());
+    assertEquals(-1, Files.mismatch(files.getLast(), out));
+  }
+
+  private static QuantizeOptions rounding(String type) {
+    return q4().withTensorTypes(List.of(TensorTypeRule.parse("blk.0.(attn_v|ffn_down)=" + type)));
+  }
+
+  /** The names of the tensors whose bytes differ, sorted. */
+  private static List<String> different(Path a, Path b) throws IOException {
+    List<String> names = new ArrayList<>();
+    try (GgufModel first = GgufModel.open(a); GgufModel second = GgufModel.open(b)) {
+      for (int i = 0; i < first.tensors().size(); i++) {
+        if (!Arrays.equals(values(first.tensors().get(i)), values(second.tensors().get(i)))) {
+          names.add(first.tensors().get(i).info().name());
+        }
+      }
+    }
+    return names.stream().sorted().toList();
+  }
+
+  private static float[] values(Tensor tensor) throws IOException {
+    float[] values = new float[Math.toIntExact(tensor.info().elements())];
+    tensor.decodeRows(0, Math.toIntExact(tensor.info().rows()), values, 0);
+    return values;
   }
 
   @Test

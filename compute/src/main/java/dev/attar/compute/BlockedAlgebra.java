@@ -15,8 +15,8 @@ import java.lang.foreign.MemorySegment;
  */
 final class BlockedAlgebra {
 
-  /** Rows or columns of a block of a factorization. */
-  private static final int PANEL = 128;
+  /** Rows or columns of a block of a factorization: what is left of the matrix goes through memory once for each. */
+  private static final int PANEL = 256;
 
   private static final int SMALLEST_TILE = 128;
   private static final int LARGEST_TILE = 512;
@@ -113,31 +113,32 @@ final class BlockedAlgebra {
    * Replaces the lower triangle of a symmetric matrix with its Cholesky factor L, {@code L L'}; the rest is neither read nor
    * written. Panels from left to right, what is right of a panel brought up to date after it.
    *
+   * @param precision the functions of float32 or of float64
    * @param n the order of the leading part to factor
-   * @param a finite float64, of rows that are {@code stride} numbers apart
+   * @param a finite numbers, of rows that are {@code stride} numbers apart
    * @return 0, or k if the leading minor of order k is not positive
    */
-  int cholesky(MemorySegment a, int n, int stride) {
-    Block matrix = blas.doubles().block(a, stride);
+  int cholesky(Level3 precision, MemorySegment a, int n, int stride) {
+    Block matrix = precision.block(a, stride);
     for (int start = 0; start < n; start += PANEL) {
       int width = Math.min(PANEL, n - start);
       int below = start + width;
       Block diagonal = matrix.at(start, start);
-      int minor = blas.cholesky(width, diagonal);
+      int minor = precision.cholesky(width, diagonal);
       if (minor > 0) {
         return start + minor;
       }
       int panel = start;
       workers.share(below, n, PANEL, (from, to) ->
-        blas.doubles().solveLowerFromRight(width, to - from, diagonal, matrix.at(from, panel))
+        precision.solveLowerFromRight(width, to - from, diagonal, matrix.at(from, panel))
       );
       forTiles(n - below, n - below, (i, rows, j, columns) -> {
         Block result = matrix.at(below + i, below + j);
         Block left = matrix.at(below + i, panel);
         if (i == j) {
-          blas.doubles().addGramLower(rows, width, -1, left, 1, result);
+          precision.addGramLower(rows, width, -1, left, 1, result);
         } else if (i > j) {
-          blas.doubles().gemm(false, true, rows, columns, width, -1, left, matrix.at(below + j, panel), 1, result);
+          precision.gemm(false, true, rows, columns, width, -1, left, matrix.at(below + j, panel), 1, result);
         }
       });
     }

@@ -2,6 +2,7 @@ package dev.attar.compute;
 
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.util.Arrays;
 
 /**
  * The walk of {@link Device#columnWalk} on the CPU. A thread takes some rows of the weights through all columns, a block of columns
@@ -16,6 +17,7 @@ final class ColumnWalk {
   private final LaneKernel kernel;
   private final LaneMatrix weights;
   private final LaneMatrix factor;
+  private final float ridge;
   private final QuantizationGrid form;
   private final LaneKernel.Levels levels;
   private final int[] order;
@@ -27,6 +29,7 @@ final class ColumnWalk {
     LaneKernel kernel,
     LaneMatrix weights,
     LaneMatrix factor,
+    float ridge,
     QuantizationGrid grid,
     int[] order,
     int reach,
@@ -36,6 +39,7 @@ final class ColumnWalk {
     this.kernel = kernel;
     this.weights = weights;
     this.factor = factor;
+    this.ridge = ridge;
     this.form = grid;
     this.levels = LaneKernel.Levels.of(grid.levels());
     this.order = order;
@@ -43,9 +47,10 @@ final class ColumnWalk {
     this.chosen = chosen;
   }
 
-  /** Walks the rows of the weights from {@code first} on; they are columns of the matrices. */
-  void walk(int first, int rows) {
+  /** Walks the rows of the weights from {@code first} on; they are columns of the matrices. Writes the errors of these. */
+  void walk(int first, int rows, double[] to) {
     int n = order.length;
+    Arrays.fill(to, first, first + rows, 0);
     try (Arena arena = Arena.ofConfined()) {
       // errors[i] belongs to column order[n - 1 - i]: the walk goes from the last row to the first.
       LaneMatrix errors = LaneMatrix.allocate(arena, n, rows);
@@ -70,7 +75,7 @@ final class ColumnWalk {
         }
         block.factor(begin, width);
         for (int lane = 0; lane < rows; lane += LaneKernel.LANES) {
-          block.walk(begin, width, first, lane, Math.min(LaneKernel.LANES, rows - lane), errors, left);
+          block.walk(begin, width, first, lane, Math.min(LaneKernel.LANES, rows - lane), errors, left, to);
         }
       }
     }
@@ -93,6 +98,9 @@ final class ColumnWalk {
     final float[] level;
     final float[] value;
     final float[] error;
+
+    /** Per lane: what the block adds to the error. */
+    final float[] cost = new float[LaneKernel.LANES];
 
     Block(int width) {
       factor = new float[width * width];
@@ -117,7 +125,7 @@ final class ColumnWalk {
       }
     }
 
-    void walk(int begin, int width, int first, int lane, int lanes, LaneMatrix errors, LaneMatrix left) {
+    void walk(int begin, int width, int first, int lane, int lanes, LaneMatrix errors, LaneMatrix left, double[] to) {
       int n = order.length;
       boolean isFirst = begin + width == n;
       for (int i = 0; i < width; i++) {
@@ -134,6 +142,7 @@ final class ColumnWalk {
           }
         }
       }
+      Arrays.fill(cost, 0);
       for (int i = width - 1; i >= 0; i--) {
         int at = i * LaneKernel.LANES;
         int column = order[n - 1 - begin - i];
@@ -147,6 +156,18 @@ final class ColumnWalk {
         }
         errors.write(begin + i, lane, lanes, error, at);
         chosen.write(column, first + lane, lanes, level, at);
+        addCost(at, diagonal[i]);
+      }
+      for (int k = 0; k < lanes; k++) {
+        to[first + lane + k] += cost[k];
+      }
+    }
+
+    /** By the decomposition, e (gram + ridge I) e' is the sum of D (target - value)² over the columns. */
+    private void addCost(int at, float diagonal) {
+      for (int k = 0; k < LaneKernel.LANES; k++) {
+        float missed = target[at + k] - value[at + k];
+        cost[k] += diagonal * missed * missed - ridge * error[at + k] * error[at + k];
       }
     }
 

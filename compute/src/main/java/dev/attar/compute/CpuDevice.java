@@ -9,7 +9,6 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
-import java.util.Arrays;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.BooleanSupplier;
@@ -166,7 +165,7 @@ final class CpuDevice implements Device {
       try (Arena arena = Arena.ofShared()) {
         MemorySegment factor = doubles(arena, n, n, "a Cholesky factor");
         int finite = transposeUpper(source.values(), factor, n);
-        outcome.set(factorInPlace(factor, finite, n));
+        outcome.set(factorInPlace(blas.doubles(), factor, finite, n));
         if (outcome.get() == 0) {
           workers.share(0, n, ROWS, (from, to) -> {
             for (int i = from; i < to; i++) {
@@ -342,20 +341,21 @@ final class CpuDevice implements Device {
   }
 
   /**
-   * Replaces the lower triangle of a symmetric float64 (n, n) with its Cholesky factor.
+   * Replaces the lower triangle of a symmetric (n, n) with its Cholesky factor.
    *
+   * @param precision the functions of the numbers' precision
    * @param finite the order of the largest leading part in which all numbers are finite
    * @return what {@link #cholesky} returns
    */
-  int choleskyInPlace(MemorySegment a, int finite, int n) {
+  int choleskyInPlace(Level3 precision, MemorySegment a, int finite, int n) {
     AtomicInteger outcome = new AtomicInteger();
-    compute(() -> outcome.set(factorInPlace(a, finite, n)));
+    compute(() -> outcome.set(factorInPlace(precision, a, finite, n)));
     return outcome.get();
   }
 
-  private int factorInPlace(MemorySegment a, int finite, int n) {
+  private int factorInPlace(Level3 precision, MemorySegment a, int finite, int n) {
     // LAPACK would go on with what is not finite.
-    int minor = finite == 0 ? 0 : algebra.cholesky(a, finite, n);
+    int minor = finite == 0 ? 0 : algebra.cholesky(precision, a, finite, n);
     return minor == 0 && finite < n ? finite + 1 : minor;
   }
 
@@ -390,20 +390,31 @@ final class CpuDevice implements Device {
   }
 
   @Override
-  public void columnWalk(Matrix weights, Matrix factor, int[] order, QuantizationGrid grid, int reach, Matrix levels) {
+  public void columnWalk(
+    Matrix weights,
+    Matrix factor,
+    float ridge,
+    int[] order,
+    QuantizationGrid grid,
+    int reach,
+    Matrix levels,
+    double[] errors
+  ) {
     CpuMatrix f = own("columnWalk", "factor", factor);
     checkOrder("columnWalk", order);
     checkShape("columnWalk", "factor", f, order.length, order.length);
-    checkGrid("columnWalk", weights, grid, levels);
+    checkGrid("columnWalk", weights, grid, levels, errors);
     checkReach(grid, reach, order);
     checkShape("columnWalk", "weights", (CpuMatrix) weights, order.length, grid.rows());
     quantization.columnWalk(
       LaneMatrix.of(weights),
       LaneMatrix.of(factor),
+      ridge,
       order.clone(),
       grid,
       reach,
-      LaneMatrix.of(levels)
+      LaneMatrix.of(levels),
+      errors
     );
   }
 
@@ -419,7 +430,7 @@ final class CpuDevice implements Device {
     }
   }
 
-  private void checkGrid(String operation, Matrix weights, QuantizationGrid grid, Matrix levels) {
+  private void checkGrid(String operation, Matrix weights, QuantizationGrid grid, Matrix levels, double[] errors) {
     CpuMatrix w = own(operation, "weights", weights);
     CpuMatrix chosen = own(operation, "levels", levels);
     checkShape(operation, "weights", w, grid.columns(), grid.rows());
@@ -429,6 +440,11 @@ final class CpuDevice implements Device {
     CpuMatrix _ = own(operation, "grid.dmin", grid.dmin());
     CpuMatrix _ = own(operation, "grid.scale", grid.scale());
     CpuMatrix _ = own(operation, "grid.minimum", grid.minimum());
+    if (errors.length != grid.rows()) {
+      throw new IllegalArgumentException(
+        operation + ": room for " + errors.length + " errors, expected " + grid.rows()
+      );
+    }
   }
 
   @Override
@@ -439,23 +455,29 @@ final class CpuDevice implements Device {
     QuantizationGrid grid,
     Matrix levels,
     int passes,
-    boolean scales
+    boolean scales,
+    double[] errors
   ) {
     CpuMatrix h = own("refine", "gram", gram);
-    checkGrid("refine", weights, grid, levels);
+    checkGrid("refine", weights, grid, levels, errors);
     checkShape("refine", "gram", h, grid.columns(), grid.columns());
-    quantization.refine(LaneMatrix.of(weights), LaneMatrix.of(h), ridge, grid, LaneMatrix.of(levels), passes, scales);
+    quantization.refine(
+      LaneMatrix.of(weights),
+      LaneMatrix.of(h),
+      ridge,
+      grid,
+      LaneMatrix.of(levels),
+      passes,
+      scales,
+      errors
+    );
   }
 
   @Override
   public void gramErrors(Matrix weights, Matrix gram, QuantizationGrid grid, Matrix levels, double[] errors) {
     CpuMatrix h = own("gramErrors", "gram", gram);
-    checkGrid("gramErrors", weights, grid, levels);
+    checkGrid("gramErrors", weights, grid, levels, errors);
     checkShape("gramErrors", "gram", h, grid.columns(), grid.columns());
-    if (errors.length != grid.rows()) {
-      throw new IllegalArgumentException("gramErrors: room for " + errors.length + " errors, expected " + grid.rows());
-    }
-    Arrays.fill(errors, 0);
     quantization.gramErrors(LaneMatrix.of(weights), LaneMatrix.of(h), grid, LaneMatrix.of(levels), errors);
   }
 

@@ -1,16 +1,13 @@
 package dev.attar.compute;
 
-import static java.lang.foreign.ValueLayout.JAVA_DOUBLE;
-
-import java.lang.foreign.Arena;
-import java.lang.foreign.MemorySegment;
+import java.util.Arrays;
 import java.util.concurrent.atomic.AtomicInteger;
 
 /** The CPU device's operations for quantization. Shapes have been checked. */
 final class CpuQuantization {
 
-  /** Rows of the weights that a thread takes at a time. */
-  private static final int ROWS = 128;
+  /** Rows of the weights that a thread takes at a time: so many that factor or Gram matrix seldom come from memory. */
+  private static final int ROWS = 256;
 
   /** Side of the tiles in which matrices are copied. */
   private static final int TILE = 64;
@@ -39,52 +36,66 @@ final class CpuQuantization {
 
   int feedbackFactor(LaneMatrix gram, float ridge, int[] order, LaneMatrix factor) {
     int n = order.length;
-    try (Arena arena = Arena.ofShared()) {
-      MemorySegment h = NativeMemory.zeros(arena, (long) n * n, Double.BYTES, "a factor of " + n + " x " + n);
-      AtomicInteger finite = new AtomicInteger(n);
-      device.parallel(0, n, TILE, (from, to) -> {
-        for (int i = from; i < to; i++) {
-          boolean good = true;
-          for (int j = 0; j <= i; j++) {
-            double value = gram.get(order[n - 1 - i], order[n - 1 - j]);
-            good &= Double.isFinite(value);
-            h.setAtIndex(JAVA_DOUBLE, (long) i * n + j, i == j ? value + ridge : value);
-          }
-          if (!good) {
-            finite.accumulateAndGet(i, Math::min);
-          }
-        }
-      });
-      int failed = device.choleskyInPlace(h, finite.get(), n);
-      if (failed != 0) {
-        return failed;
-      }
-      double[] root = new double[n];
-      for (int i = 0; i < n; i++) {
-        root[i] = h.getAtIndex(JAVA_DOUBLE, (long) i * n + i);
-      }
-      device.parallel(0, n, TILE, (from, to) -> {
-        for (int i = from; i < to; i++) {
-          for (int j = 0; j < n; j++) {
-            double lower = j > i ? 0 : h.getAtIndex(JAVA_DOUBLE, (long) i * n + j) / root[j];
-            factor.set(i, j, (float) (i == j ? root[i] * root[i] : lower));
-          }
-        }
-      });
-      return 0;
+    AtomicInteger finite = new AtomicInteger(n);
+    int[] reversed = new int[n];
+    for (int i = 0; i < n; i++) {
+      reversed[i] = order[n - 1 - i];
     }
+    device.parallel(0, n, TILE, (from, to) -> {
+      float[] row = new float[n];
+      float[] permuted = new float[n];
+      for (int i = from; i < to; i++) {
+        gram.read(reversed[i], 0, n, row, 0);
+        boolean good = true;
+        for (int j = 0; j <= i; j++) {
+          float value = row[reversed[j]];
+          good &= Float.isFinite(value);
+          permuted[j] = value;
+        }
+        permuted[i] += ridge;
+        factor.write(i, 0, i + 1, permuted, 0);
+        if (!good) {
+          finite.accumulateAndGet(i, Math::min);
+        }
+      }
+    });
+    int failed = device.choleskyInPlace(blas, factor.values(), finite.get(), n);
+    if (failed != 0) {
+      return failed;
+    }
+    float[] root = new float[n];
+    float[] inverse = new float[n];
+    for (int i = 0; i < n; i++) {
+      root[i] = factor.get(i, i);
+      inverse[i] = 1 / root[i];
+    }
+    device.parallel(0, n, TILE, (from, to) -> {
+      float[] row = new float[n];
+      for (int i = from; i < to; i++) {
+        factor.read(i, 0, i, row, 0);
+        for (int j = 0; j < i; j++) {
+          row[j] *= inverse[j];
+        }
+        row[i] = root[i] * root[i];
+        Arrays.fill(row, i + 1, n, 0);
+        factor.write(i, 0, n, row, 0);
+      }
+    });
+    return 0;
   }
 
   void columnWalk(
     LaneMatrix weights,
     LaneMatrix factor,
+    float ridge,
     int[] order,
     QuantizationGrid grid,
     int reach,
-    LaneMatrix levels
+    LaneMatrix levels,
+    double[] errors
   ) {
     device.parallel(0, grid.rows(), ROWS, (from, to) ->
-      new ColumnWalk(blas, kernel, weights, factor, grid, order, reach, levels).walk(from, to - from)
+      new ColumnWalk(blas, kernel, weights, factor, ridge, grid, order, reach, levels).walk(from, to - from, errors)
     );
   }
 
@@ -95,10 +106,11 @@ final class CpuQuantization {
     QuantizationGrid grid,
     LaneMatrix levels,
     int passes,
-    boolean scales
+    boolean scales,
+    double[] errors
   ) {
     device.parallel(0, grid.rows(), ROWS, (from, to) ->
-      new Refinement(blas, kernel, weights, gram, ridge, grid, levels, passes, scales).refine(from, to - from)
+      new Refinement(blas, kernel, weights, gram, ridge, grid, levels, passes, scales).refine(from, to - from, errors)
     );
   }
 

@@ -93,7 +93,8 @@ public interface Device extends AutoCloseable {
    * The factor by which a column's rounding error is fed back into the columns after it, when columns are rounded in a given order.
    * With {@code H = gram + ridge I}, rows and columns in the reverse of that order, it is the unit lower triangular M of {@code H =
    * M D M'} with a diagonal D. The LDL decomposition makes the column walk of GPTQ (Frantar et al., 2022) the same as LDLQ (Chee
-   * et al., 2023, theorem 6), which needs no inverse. Computed in double precision.
+   * et al., 2023, theorem 6), which needs no inverse. Computed in single precision, whose errors are like a change of H by some
+   * millionths of its diagonal: the ridge should be well above.
    *
    * @param gram symmetric (n, n), both triangles filled
    * @param order the columns in the order in which they will be rounded, each number from 0 to n - 1 once
@@ -110,14 +111,25 @@ public interface Device extends AutoCloseable {
    *
    * @param weights (n, rows), left as they are
    * @param factor of {@link #feedbackFactor}, (n, n)
+   * @param ridge what the factor was made with
    * @param order the order that the factor was made for
    * @param grid what the weights can become; its matrices change if reach is above 0
    * @param reach 0 to keep the grid's scales. Otherwise the walk chooses them when it comes to a group of columns, seeing what the
    *     columns before it left: scales up to so many numbers from those of the grid, minimums up to two thirds as many; d itself, in
    *     so many steps, where groups have no scales. The order must go through the columns of a group without a break then
    * @param levels gets the chosen levels (n, rows)
+   * @param errors gets what {@link #gramErrors} would say of the levels
    */
-  void columnWalk(Matrix weights, Matrix factor, int[] order, QuantizationGrid grid, int reach, Matrix levels);
+  void columnWalk(
+    Matrix weights,
+    Matrix factor,
+    float ridge,
+    int[] order,
+    QuantizationGrid grid,
+    int reach,
+    Matrix levels,
+    double[] errors
+  );
 
   /**
    * Lowers {@code trace(E H E')} further by cyclic coordinate descent, where E is what the levels leave of the weights and {@code H =
@@ -130,6 +142,7 @@ public interface Device extends AutoCloseable {
    * @param passes how often to go over all columns
    * @param scales whether the grid's scales and minimums (whole numbers) and its d and dmin (half-precision numbers) are fitted to the
    *     levels too
+   * @param errors what {@link #gramErrors} says of the levels; gets what it would say afterwards
    */
   void refine(
     Matrix weights,
@@ -138,7 +151,8 @@ public interface Device extends AutoCloseable {
     QuantizationGrid grid,
     Matrix levels,
     int passes,
-    boolean scales
+    boolean scales,
+    double[] errors
   );
 
   /**

@@ -4,6 +4,7 @@ import static java.lang.foreign.ValueLayout.ADDRESS;
 import static java.lang.foreign.ValueLayout.JAVA_INT;
 
 import java.io.IOException;
+import java.lang.foreign.Arena;
 import java.lang.foreign.MemoryLayout;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -11,7 +12,7 @@ import java.lang.invoke.MethodHandle;
 import java.lang.invoke.MethodHandles;
 import java.lang.invoke.MethodType;
 
-/** BLAS's products and solutions of matrices in one precision. Matrices are row-major; nothing is checked. */
+/** BLAS's products and solutions of matrices, and LAPACK's factorization of a panel, in one precision. Matrices are row-major; nothing is checked. */
 final class Level3 {
 
   private static final int ROW_MAJOR = 101;
@@ -27,6 +28,8 @@ final class Level3 {
   private final MethodHandle gemm;
   private final MethodHandle syrk;
   private final MethodHandle trsm;
+  private final String potrfName;
+  private final MethodHandle potrf;
 
   /**
    * A matrix, or the part of one from some number of it on.
@@ -53,6 +56,8 @@ final class Level3 {
     gemm = bind(library, "cblas_" + letter + "gemm", "iiiiii#*i*i#*i");
     syrk = bind(library, "cblas_" + letter + "syrk", "iiiii#*i#*i");
     trsm = bind(library, "cblas_" + letter + "trsm", "iiiiiii#*i*i");
+    potrfName = letter + "potrf";
+    potrf = library.fortran(potrfName + "_", 5, 1);
   }
 
   /**
@@ -128,6 +133,30 @@ final class Level3 {
   void addGramLower(int n, int k, double alpha, Block x, double beta, Block c) {
     try {
       syrk.invokeExact(ROW_MAJOR, LOWER, NO_TRANSPOSE, n, k, alpha, x.start, x.stride, beta, c.start, c.stride);
+    } catch (Throwable e) {
+      throw OpenBlas.unexpected(e);
+    }
+  }
+
+  /**
+   * Replaces the lower triangle of a symmetric matrix (n, n) with its Cholesky factor L, {@code L L'}; the rest is neither read nor
+   * written.
+   *
+   * @return 0, or k if the leading minor of order k is not positive
+   */
+  int cholesky(int n, Block a) {
+    // LAPACK's matrices are column-major: to it, this is an upper triangle U with U'U, and U' is L.
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment info = arena.allocate(JAVA_INT);
+      potrf.invokeExact(
+        OpenBlas.letter(arena, 'U'),
+        OpenBlas.number(arena, n),
+        a.start,
+        OpenBlas.number(arena, a.stride),
+        info,
+        1L
+      );
+      return OpenBlas.atLeastZero(potrfName, info);
     } catch (Throwable e) {
       throw OpenBlas.unexpected(e);
     }

@@ -7,7 +7,6 @@ import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
 import static java.lang.foreign.ValueLayout.JAVA_INT;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
-import dev.attar.compute.Level3.Block;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.FunctionDescriptor;
@@ -40,7 +39,6 @@ final class OpenBlas {
   private final MethodHandle setThreads;
   private final Level3 floats;
   private final Level3 doubles;
-  private final MethodHandle dpotrf;
   private final MethodHandle dsyevd;
   private final MethodHandle dgesdd;
 
@@ -57,7 +55,6 @@ final class OpenBlas {
     setThreads = procedure("openblas_set_num_threads", JAVA_INT);
     floats = new Level3(this, 's', JAVA_FLOAT);
     doubles = new Level3(this, 'd', JAVA_DOUBLE);
-    dpotrf = fortran("dpotrf_", 5, 1);
     dsyevd = fortran("dsyevd_", 11, 2);
     dgesdd = fortran("dgesdd_", 14, 1);
     setThreads(1);
@@ -123,24 +120,6 @@ final class OpenBlas {
   /** The functions on matrices of float64. */
   Level3 doubles() {
     return doubles;
-  }
-
-  /**
-   * Replaces the lower triangle of a symmetric matrix with its Cholesky factor L, {@code L L'}; the rest is neither read nor
-   * written.
-   *
-   * @param a float64 (n, n)
-   * @return 0, or k if the leading minor of order k is not positive
-   */
-  int cholesky(int n, Block a) {
-    // LAPACK's matrices are column-major: to it, this is an upper triangle U with U'U, and U' is L.
-    try (Arena arena = Arena.ofConfined()) {
-      MemorySegment info = arena.allocate(JAVA_INT);
-      dpotrf.invokeExact(letter(arena, 'U'), number(arena, n), a.start(), number(arena, a.stride()), info, 1L);
-      return atLeastZero("dpotrf", info);
-    } catch (Throwable e) {
-      throw unexpected(e);
-    }
   }
 
   /**
@@ -252,16 +231,16 @@ final class OpenBlas {
     }
   }
 
-  private static MemorySegment letter(Arena arena, char letter) {
+  static MemorySegment letter(Arena arena, char letter) {
     return arena.allocateFrom(JAVA_BYTE, (byte) letter);
   }
 
-  private static MemorySegment number(Arena arena, int number) {
+  static MemorySegment number(Arena arena, int number) {
     return arena.allocateFrom(JAVA_INT, number);
   }
 
   /** What a function of LAPACK says of its outcome; negative for an argument that it refuses, which is our own doing. */
-  private static int atLeastZero(String function, MemorySegment info) {
+  static int atLeastZero(String function, MemorySegment info) {
     int value = info.get(JAVA_INT, 0);
     if (value < 0) {
       throw new AssertionError(function + " refuses argument " + -value);
@@ -270,7 +249,7 @@ final class OpenBlas {
   }
 
   /** A Fortran procedure: all arguments by their addresses, then as hidden ones the lengths of those that are text. */
-  private MethodHandle fortran(String name, int arguments, int texts) throws IOException {
+  MethodHandle fortran(String name, int arguments, int texts) throws IOException {
     List<MemoryLayout> layouts = new ArrayList<>(Collections.nCopies(arguments, ADDRESS));
     layouts.addAll(Collections.nCopies(texts, JAVA_LONG));
     return procedure(name, layouts.toArray(MemoryLayout[]::new));

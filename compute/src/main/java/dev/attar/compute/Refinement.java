@@ -49,27 +49,60 @@ final class Refinement {
     this.scales = scales;
   }
 
-  /** Computes {@code e H e'} of the rows of the weights from {@code first} on. */
+  /** Computes {@code e gram e'} of the rows of the weights from {@code first} on. */
   void errors(int first, int rows, double[] to) {
     int n = weights.rows();
     try (Arena arena = Arena.ofConfined()) {
       LaneMatrix errors = LaneMatrix.allocate(arena, n, rows);
       LaneMatrix gradient = LaneMatrix.allocate(arena, Math.min(BLOCK, n), rows);
       new Block(0).errors(first, rows, errors);
+      Arrays.fill(to, first, first + rows, 0);
+      float[] error = new float[rows];
+      float[] product = new float[rows];
       for (int begin = 0; begin < n; begin += BLOCK) {
         int width = Math.min(BLOCK, n - begin);
-        blas.gemm(false, false, width, rows, n, 1, gram.block(begin, 0), errors.block(0, 0), 0, gradient.block(0, 0));
+        int after = n - begin - width;
+        // The matrix is symmetric: what is right of the block on the diagonal counts twice.
+        blas.gemm(
+          false,
+          false,
+          width,
+          rows,
+          width,
+          1,
+          gram.block(begin, begin),
+          errors.block(begin, 0),
+          0,
+          gradient.block(0, 0)
+        );
+        if (after > 0) {
+          int end = begin + width;
+          blas.gemm(
+            false,
+            false,
+            width,
+            rows,
+            after,
+            2,
+            gram.block(begin, end),
+            errors.block(end, 0),
+            1,
+            gradient.block(0, 0)
+          );
+        }
         for (int i = 0; i < width; i++) {
+          errors.read(begin + i, 0, rows, error, 0);
+          gradient.read(i, 0, rows, product, 0);
           for (int k = 0; k < rows; k++) {
-            to[first + k] += (double) errors.get(begin + i, k) * gradient.get(i, k);
+            to[first + k] += (double) error[k] * product[k];
           }
         }
       }
     }
   }
 
-  /** Refines the rows of the weights from {@code first} on; they are columns of the matrices. */
-  void refine(int first, int rows) {
+  /** Refines the rows of the weights from {@code first} on; they are columns of the matrices. Brings their errors up to date. */
+  void refine(int first, int rows, double[] to) {
     int n = weights.rows();
     try (Arena arena = Arena.ofConfined()) {
       LaneMatrix errors = LaneMatrix.allocate(arena, n, rows);
@@ -82,7 +115,7 @@ final class Refinement {
           blas.gemm(false, false, width, rows, n, 1, gram.block(begin, 0), errors.block(0, 0), 0, gradient.block(0, 0));
           block.enter(begin, width);
           for (int lane = 0; lane < rows; lane += L) {
-            block.refine(first, lane, Math.min(L, rows - lane), errors, gradient);
+            block.refine(first, lane, Math.min(L, rows - lane), errors, gradient, to);
           }
         }
       }
@@ -163,7 +196,7 @@ final class Refinement {
       }
     }
 
-    void refine(int first, int lane, int lanes, LaneMatrix errors, LaneMatrix gradients) {
+    void refine(int first, int lane, int lanes, LaneMatrix errors, LaneMatrix gradients, double[] to) {
       for (int i = 0; i < width; i++) {
         int at = i * L;
         weights.read(begin + i, first + lane, lanes, weight, at);
@@ -182,6 +215,7 @@ final class Refinement {
         refit(first + lane, lanes);
         descend();
       }
+      followErrors(first + lane, lanes, to);
       for (int i = 0; i < width; i++) {
         int at = i * L;
         for (int k = 0; k < L; k++) {
@@ -189,6 +223,23 @@ final class Refinement {
         }
         errors.write(begin + i, lane, lanes, target, 0);
         chosen.write(begin + i, first + lane, lanes, level, at);
+      }
+    }
+
+    /** With a change c of the values, the error changes by -c (g + h), where g is the gradient before and h the one after. */
+    private void followErrors(int row, int lanes, double[] to) {
+      Arrays.fill(newValue, 0);
+      for (int i = 0; i < width; i++) {
+        int at = i * L;
+        slope(i);
+        for (int k = 0; k < L; k++) {
+          float c = change[at + k];
+          float left = weight[at + k] - value[at + k];
+          newValue[k] -= c * (gradient[at + k] + slope[k] - ridge * (2 * left + c));
+        }
+      }
+      for (int k = 0; k < lanes; k++) {
+        to[row + k] += newValue[k];
       }
     }
 

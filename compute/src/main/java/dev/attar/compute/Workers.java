@@ -8,11 +8,11 @@ import java.util.concurrent.atomic.AtomicReference;
 import java.util.stream.IntStream;
 
 /** Threads that share out a range of numbers, the caller's thread among them. */
-final class Workers implements AutoCloseable {
+public final class Workers implements AutoCloseable {
 
   /** Work on the numbers {@code from}, inclusive, to {@code to}, exclusive. */
   @FunctionalInterface
-  interface RangeTask {
+  public interface RangeTask {
     void run(int from, int to);
   }
 
@@ -21,7 +21,8 @@ final class Workers implements AutoCloseable {
   private final int threads;
   private final ExecutorService helpers;
 
-  Workers(int threads) {
+  /** @param threads how many work on a range at most, at least 1 */
+  public Workers(int threads) {
     this.threads = threads;
     helpers = Executors.newCachedThreadPool(Thread.ofPlatform().daemon().name("attar-compute-", 1).factory());
   }
@@ -36,7 +37,7 @@ final class Workers implements AutoCloseable {
    * do not depend on the number of threads, their order does. Returns when all of them are done; after a part that threw, no
    * further ones are begun, and what it threw is thrown here. Within a part, a further range is walked by that part's thread alone.
    */
-  void share(int from, int to, int step, RangeTask task) {
+  public void share(int from, int to, int step, RangeTask task) {
     if (step < 1) {
       throw new IllegalArgumentException("step " + step + ", expected at least 1");
     }

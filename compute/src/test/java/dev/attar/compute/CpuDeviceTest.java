@@ -153,17 +153,19 @@ class CpuDeviceTest extends DeviceContract {
     Matrix factor = scope.matrix(n, n);
     Matrix levels = scope.matrix(n, rows);
     assertEquals(0, other.feedbackFactor(gram, problem.ridge(), problem.order(), factor));
-    other.columnWalk(weights, factor, problem.order(), grid, 1, levels);
-    other.refine(weights, gram, problem.ridge(), grid, levels, 2, true);
     double[] errors = new double[rows];
-    other.gramErrors(weights, gram, grid, levels, errors);
-    float[] result = new float[n * rows + form.d().length + form.scale().length + rows];
+    other.columnWalk(weights, factor, problem.ridge(), problem.order(), grid, 1, levels, errors);
+    other.refine(weights, gram, problem.ridge(), grid, levels, 2, true, errors);
+    double[] measured = new double[rows];
+    other.gramErrors(weights, gram, grid, levels, measured);
+    float[] result = new float[n * rows + form.d().length + form.scale().length + 2 * rows];
     MemorySegment to = MemorySegment.ofArray(result);
     other.download(levels, to);
     other.download(grid.d(), to.asSlice(4L * n * rows));
     other.download(grid.scale(), to.asSlice(4L * (n * rows + form.d().length)));
     for (int row = 0; row < rows; row++) {
-      result[result.length - rows + row] = (float) errors[row];
+      result[result.length - 2 * rows + row] = (float) errors[row];
+      result[result.length - rows + row] = (float) measured[row];
     }
     return result;
   }

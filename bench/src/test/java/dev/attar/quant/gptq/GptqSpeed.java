@@ -4,6 +4,7 @@ import dev.attar.compute.Device;
 import dev.attar.compute.Devices;
 import dev.attar.compute.Matrix;
 import dev.attar.compute.Scope;
+import dev.attar.compute.Workers;
 import dev.attar.formats.TensorType;
 import java.io.IOException;
 import java.lang.foreign.Arena;
@@ -31,7 +32,11 @@ public final class GptqSpeed {
     TensorType type = TensorType.valueOf(args[2]);
     int threads = Integer.parseInt(args[3]);
     int runs = Integer.parseInt(args[4]);
-    try (Device device = Devices.cpu(threads); Arena arena = Arena.ofConfined()) {
+    try (
+      Device device = Devices.cpu(threads);
+      Workers workers = new Workers(threads);
+      Arena arena = Arena.ofConfined()
+    ) {
       System.out.printf(Locale.ROOT, "%d x %d %s, %s%n", rows, columns, type, device.name());
       MemorySegment gram = gram(device, arena, columns);
       float[] weights = normal(new SplittableRandom(2), rows * columns, 0.02f);
@@ -43,7 +48,7 @@ public final class GptqSpeed {
         for (int run = -1; run < runs; run++) {
           try (BlasShare share = new BlasShare(threads)) {
             long start = System.nanoTime();
-            ratio = quantize(device, effort, type, gram, columns, weights);
+            ratio = quantize(device, workers, effort, type, gram, columns, weights);
             if (run >= 0) {
               // the first run warms up
               seconds[run] = (System.nanoTime() - start) / 1e9;
@@ -69,6 +74,7 @@ public final class GptqSpeed {
   /** Quantizes the layer; what is left of the error of rounding. */
   private static double quantize(
     Device device,
+    Workers workers,
     Effort effort,
     TensorType type,
     MemorySegment gram,
@@ -81,7 +87,7 @@ public final class GptqSpeed {
     }
     PreparedGram.Use use = new PreparedGram.Use(GptqOptions.DEFAULT_DAMPING, effort.reach() > 0, false);
     try (PreparedGram input = PreparedGram.of(device, diagonal, to -> device.upload(gram, to), use)) {
-      return new MatrixQuantizer(device, effort, type)
+      return new MatrixQuantizer(device, workers, effort, type)
         .quantize(
           input,
           (first, rows, to) ->

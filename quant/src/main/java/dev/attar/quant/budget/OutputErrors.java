@@ -13,6 +13,7 @@ import dev.attar.formats.imatrix.ImportanceMatrix;
 import dev.attar.quant.Encoders;
 import dev.attar.quant.QuantizationException;
 import dev.attar.quant.QuantizationRun;
+import dev.attar.quant.RowSample;
 import dev.attar.quant.TypeCandidates;
 import java.io.IOException;
 import java.lang.foreign.Arena;
@@ -29,7 +30,6 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
-import java.util.SplittableRandom;
 import java.util.concurrent.Callable;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
@@ -175,7 +175,7 @@ public final class OutputErrors {
     try (Arena arena = Arena.ofShared()) {
       Stack stack = new Stack(tensor, encoders, bandRows, arena);
       for (int plane = 0; plane < planes; plane++) {
-        long[] rows = sample(planeRows, sampled, plane * planeRows);
+        long[] rows = RowSample.of(plane * planeRows, planeRows, sampled);
         float[] weights = importance == null
           ? null
           : Arrays.copyOfRange(importance, plane * columns, (plane + 1) * columns);
@@ -243,18 +243,6 @@ public final class OutputErrors {
     return Arrays.stream(tokens)
       .map(n -> total == 0 ? 1.0 / tokens.length : n / total)
       .toArray();
-  }
-
-  /** One row by chance out of each of {@code count} equal parts, so that no pattern of the rows is met in step. */
-  private static long[] sample(long rows, int count, long firstRow) {
-    SplittableRandom random = new SplittableRandom(rows);
-    long[] sample = new long[count];
-    for (int i = 0; i < count; i++) {
-      long from = Math.multiplyExact(rows, i) / count;
-      long to = Math.multiplyExact(rows, i + 1L) / count;
-      sample[i] = firstRow + random.nextLong(from, to);
-    }
-    return sample;
   }
 
   private static RowNorm columnNorm(int columns, float[] weights) {

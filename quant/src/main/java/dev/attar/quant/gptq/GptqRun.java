@@ -10,6 +10,7 @@ import dev.attar.calibration.GramStore;
 import dev.attar.calibration.LinearInput;
 import dev.attar.compute.Device;
 import dev.attar.compute.Devices;
+import dev.attar.compute.Workers;
 import dev.attar.formats.FormatException;
 import dev.attar.formats.MappedFile;
 import dev.attar.formats.Metadata;
@@ -92,6 +93,7 @@ public final class GptqRun {
   private Map<String, TensorPlan> plans;
   private OptionalDouble divergence = OptionalDouble.empty();
   private GramStore store;
+  private Workers workers;
   private String measuring = "";
   private String quantizing = "";
   private long toQuantize; // weights, in this pass
@@ -338,8 +340,10 @@ public final class GptqRun {
     store = GramStore.open(work.resolve("gram"), settings.identity());
     try (
       Calibrator calibrator = Calibrator.open(runnable, calibration, this::window);
-      Device device = Devices.cpu(options.threads())
+      Device device = Devices.cpu(options.threads());
+      Workers threads = new Workers(options.threads())
     ) {
+      workers = threads;
       calibrator.warnings().forEach(listener::warn);
       try (ImportanceMatrix measured = importance(calibrator)) {
         importance = measured;
@@ -644,9 +648,9 @@ public final class GptqRun {
     requireMemory("GPTQ of rows of " + widest, matrices + (sequential ? drifts : 0));
   }
 
-  /** Gram matrix and factor in single precision, and in double precision while it is factored. */
+  /** Gram matrix and factor; if it is sequential, the matrix's root too, which is in double precision while it is computed. */
   private long factoringBytes(long columns) {
-    return (sequential ? 20L : 16L) * columns * columns;
+    return (sequential ? 20L : 8L) * columns * columns;
   }
 
   private void requireMemoryForChoosing(BudgetPlanner planner) throws QuantizationException {
@@ -778,7 +782,7 @@ public final class GptqRun {
     TensorPlan step = plans.get(name);
     TensorInfo info = step.source();
     Tensor tensor = tensors.get(name);
-    MatrixQuantizer quantizer = new MatrixQuantizer(device, options.effort(), step.target());
+    MatrixQuantizer quantizer = new MatrixQuantizer(device, workers, options.effort(), step.target());
     long plane = info.dimension(1);
     MatrixError[] error = { MatrixError.ZERO };
     try (Drift drift = store.findDrift(name).orElse(null)) {

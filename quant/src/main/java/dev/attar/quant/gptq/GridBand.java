@@ -4,20 +4,27 @@ import dev.attar.compute.Device;
 import dev.attar.compute.Matrix;
 import dev.attar.compute.QuantizationGrid;
 import dev.attar.compute.Scope;
+import dev.attar.compute.Workers;
 import dev.attar.formats.block.BlockGrid;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
+import java.util.function.Supplier;
 
 /**
  * Encoded rows on their way to a device and back: what their blocks say becomes matrices with a column per row, as the device has them,
- * and chosen scales and levels become blocks.
+ * and chosen scales and levels become blocks. Threads share out the rows.
  */
 final class GridBand {
 
   static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
 
+  /** Rows that go through together, so that a block of them is written to a matrix while the caches hold the place. */
+  private static final int TILE = 32;
+
+  private final Device device;
+  private final Workers workers;
   private final BlockGrid format;
   private final int columns;
   private final int rows;
@@ -28,7 +35,9 @@ final class GridBand {
    * @param columns number of weights in a row, a multiple of the block's length
    * @param encoded the rows
    */
-  GridBand(BlockGrid format, int columns, int rows, byte[] encoded) {
+  GridBand(Device device, Workers workers, BlockGrid format, int columns, int rows, byte[] encoded) {
+    this.device = device;
+    this.workers = workers;
     this.format = format;
     this.columns = columns;
     this.rows = rows;
@@ -36,22 +45,43 @@ final class GridBand {
     this.encoded = encoded;
   }
 
-  private int at(int row, int block) {
-    return (row * blocks + block) * format.type().blockBytes();
+  /** Work on the blocks of a few rows. */
+  @FunctionalInterface
+  private interface BlockTask {
+    /** @param at the block's place in the encoded rows */
+    void run(int row, int block, int at);
+  }
+
+  /** Runs a thread's own task on each block, those in one place of neighbouring rows one after the other. */
+  private void forBlocks(Supplier<BlockTask> tasks) {
+    workers.share(0, rows, TILE, (from, to) -> {
+      BlockTask task = tasks.get();
+      for (int block = 0; block < blocks; block++) {
+        for (int row = from; row < to; row++) {
+          task.run(row, block, (row * blocks + block) * format.type().blockBytes());
+        }
+      }
+    });
+  }
+
+  private Matrix upload(Scope scope, MemorySegment from, int matrixRows) {
+    Matrix matrix = scope.matrix(matrixRows, rows);
+    device.upload(from, matrix);
+    return matrix;
   }
 
   /** The grid that the blocks' scales span. */
-  QuantizationGrid toDevice(Device device, Scope scope) {
+  QuantizationGrid grid(Scope scope) {
     int groups = blocks * format.groups();
-    try (Arena arena = Arena.ofConfined()) {
+    try (Arena arena = Arena.ofShared()) {
       MemorySegment d = arena.allocate(FLOAT, (long) blocks * rows);
       MemorySegment dmin = arena.allocate(FLOAT, (long) blocks * rows);
       MemorySegment scale = arena.allocate(FLOAT, (long) groups * rows);
       MemorySegment minimum = arena.allocate(FLOAT, (long) groups * rows);
-      BlockGrid.Scales scales = format.newScales();
-      for (int row = 0; row < rows; row++) {
-        for (int block = 0; block < blocks; block++) {
-          format.readScales(encoded, at(row, block), scales);
+      forBlocks(() -> {
+        BlockGrid.Scales scales = format.newScales();
+        return (row, block, at) -> {
+          format.readScales(encoded, at, scales);
           d.setAtIndex(FLOAT, (long) block * rows + row, scales.d);
           dmin.setAtIndex(FLOAT, (long) block * rows + row, scales.dmin);
           for (int g = 0; g < format.groups(); g++) {
@@ -59,8 +89,8 @@ final class GridBand {
             scale.setAtIndex(FLOAT, to, scales.s[g]);
             minimum.setAtIndex(FLOAT, to, scales.m[g]);
           }
-        }
-      }
+        };
+      });
       return new QuantizationGrid(
         format.levels(),
         format.groupLength(),
@@ -69,67 +99,64 @@ final class GridBand {
         format.mostScale(),
         format.leastMinimum(),
         format.mostMinimum(),
-        upload(device, scope, d, blocks),
-        upload(device, scope, dmin, blocks),
-        upload(device, scope, scale, groups),
-        upload(device, scope, minimum, groups)
+        upload(scope, d, blocks),
+        upload(scope, dmin, blocks),
+        upload(scope, scale, groups),
+        upload(scope, minimum, groups)
       );
     }
   }
 
-  private Matrix upload(Device device, Scope scope, MemorySegment from, int matrixRows) {
-    Matrix matrix = scope.matrix(matrixRows, rows);
-    device.upload(from, matrix);
-    return matrix;
-  }
-
   /** The levels that the blocks' codes stand for. */
-  void levelsToDevice(Device device, Matrix to) {
+  Matrix levels(Scope scope) {
     float[] levels = format.levels();
     int length = format.type().blockLength();
-    byte[] code = new byte[length];
-    try (Arena arena = Arena.ofConfined()) {
+    try (Arena arena = Arena.ofShared()) {
       MemorySegment level = arena.allocate(FLOAT, (long) columns * rows);
-      for (int row = 0; row < rows; row++) {
-        for (int block = 0; block < blocks; block++) {
-          format.readCodes(encoded, at(row, block), code, 0);
+      forBlocks(() -> {
+        byte[] code = new byte[length];
+        return (row, block, at) -> {
+          format.readCodes(encoded, at, code, 0);
           for (int i = 0; i < length; i++) {
             level.setAtIndex(FLOAT, ((long) block * length + i) * rows + row, levels[code[i] & 0xFF]);
           }
-        }
-      }
-      device.upload(level, to);
+        };
+      });
+      return upload(scope, level, columns);
     }
   }
 
-  /** Writes a matrix of rows x columns values as columns x rows, in tiles that the caches hold. */
-  static void transpose(float[] values, int rows, int columns, MemorySegment to) {
-    int tile = 32;
-    for (int r = 0; r < rows; r += tile) {
-      for (int c = 0; c < columns; c += tile) {
-        for (int i = r; i < Math.min(rows, r + tile); i++) {
-          for (int j = c; j < Math.min(columns, c + tile); j++) {
-            to.setAtIndex(FLOAT, (long) j * rows + i, values[i * columns + j]);
+  /** Rows as a matrix that has a column for each. */
+  Matrix matrix(Scope scope, float[] values) {
+    try (Arena arena = Arena.ofShared()) {
+      MemorySegment transposed = arena.allocate(FLOAT, (long) rows * columns);
+      workers.share(0, rows, TILE, (from, to) -> {
+        for (int c = 0; c < columns; c += TILE) {
+          for (int i = from; i < to; i++) {
+            for (int j = c; j < Math.min(columns, c + TILE); j++) {
+              transposed.setAtIndex(FLOAT, (long) j * rows + i, values[i * columns + j]);
+            }
           }
         }
-      }
+      });
+      return upload(scope, transposed, columns);
     }
   }
 
   /** Puts scales and levels that the device has chosen into the blocks. */
-  void fromDevice(Device device, QuantizationGrid grid, Matrix levels) {
-    try (Arena arena = Arena.ofConfined()) {
-      MemorySegment d = download(device, arena, grid.d());
-      MemorySegment dmin = download(device, arena, grid.dmin());
-      MemorySegment scale = download(device, arena, grid.scale());
-      MemorySegment minimum = download(device, arena, grid.minimum());
-      MemorySegment level = download(device, arena, levels);
+  void take(QuantizationGrid grid, Matrix levels) {
+    try (Arena arena = Arena.ofShared()) {
+      MemorySegment d = download(arena, grid.d());
+      MemorySegment dmin = download(arena, grid.dmin());
+      MemorySegment scale = download(arena, grid.scale());
+      MemorySegment minimum = download(arena, grid.minimum());
+      MemorySegment level = download(arena, levels);
       Codes codes = new Codes(grid.levels());
-      BlockGrid.Scales scales = format.newScales();
       int length = format.type().blockLength();
-      byte[] code = new byte[length];
-      for (int row = 0; row < rows; row++) {
-        for (int block = 0; block < blocks; block++) {
+      forBlocks(() -> {
+        BlockGrid.Scales scales = format.newScales();
+        byte[] code = new byte[length];
+        return (row, block, at) -> {
           scales.d = d.getAtIndex(FLOAT, (long) block * rows + row);
           scales.dmin = dmin.getAtIndex(FLOAT, (long) block * rows + row);
           for (int g = 0; g < format.groups(); g++) {
@@ -140,14 +167,14 @@ final class GridBand {
           for (int i = 0; i < length; i++) {
             code[i] = codes.of(level.getAtIndex(FLOAT, ((long) block * length + i) * rows + row));
           }
-          format.writeScales(scales, encoded, at(row, block));
-          format.writeCodes(code, 0, encoded, at(row, block));
-        }
-      }
+          format.writeScales(scales, encoded, at);
+          format.writeCodes(code, 0, encoded, at);
+        };
+      });
     }
   }
 
-  private static MemorySegment download(Device device, Arena arena, Matrix from) {
+  private MemorySegment download(Arena arena, Matrix from) {
     MemorySegment to = arena.allocate(FLOAT, (long) from.rows() * from.columns());
     device.download(from, to);
     return to;

@@ -1,8 +1,8 @@
 package dev.attar.quant.gptq;
 
 /**
- * Mean squared error of a layer's outputs on the calibration text, summed over them: {@code trace(E H E')} with the error E of the
- * weights and the Gram matrix H.
+ * Mean squared error of some of a layer's outputs on the calibration text, summed over them: {@code trace(E H E')} with the error E of
+ * these rows of the weights and the Gram matrix H.
  *
  * @param rounding of importance-weighted rounding
  * @param result of what was chosen in the end

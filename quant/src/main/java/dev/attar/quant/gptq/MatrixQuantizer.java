@@ -4,13 +4,16 @@ import dev.attar.compute.Device;
 import dev.attar.compute.Matrix;
 import dev.attar.compute.QuantizationGrid;
 import dev.attar.compute.Scope;
+import dev.attar.compute.Workers;
 import dev.attar.formats.TensorType;
 import dev.attar.formats.block.BlockEncoder;
 import dev.attar.formats.block.BlockEncoders;
 import dev.attar.formats.block.BlockGrid;
+import dev.attar.quant.RowSample;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.util.Arrays;
 
 /**
  * Quantizes matrices of one type by GPTQ. The importance-weighted encoder finds the scales, the device walks the columns and refines,
@@ -23,6 +26,12 @@ final class MatrixQuantizer {
 
   /** Bands hold multiples of this many rows, so that they do not show in the result. */
   private static final int ROWS = 256;
+
+  /** Rows of a band of which errors are reported: all of them would cost a third of a plain walk's time. */
+  private static final int SAMPLED_ROWS = 128;
+
+  /** Rows that a thread encodes at a time. */
+  private static final int ENCODED_ROWS = 16;
 
   /** The part of the drift that a layer makes up for: measured on small models, where less and more are worse. */
   private static final float PART = 0.5f;
@@ -41,21 +50,26 @@ final class MatrixQuantizer {
   }
 
   private final Device device;
+  private final Workers workers;
   private final Effort effort;
   private final TensorType type;
   private final BlockEncoder encoder;
   private final BlockGrid format;
   private final int bandValues;
 
-  /** @throws IllegalArgumentException if the type has no grid */
-  MatrixQuantizer(Device device, Effort effort, TensorType type) {
-    this(device, effort, type, BAND_VALUES);
+  /**
+   * @param workers encode rows, and turn them into what the device takes and back
+   * @throws IllegalArgumentException if the type has no grid
+   */
+  MatrixQuantizer(Device device, Workers workers, Effort effort, TensorType type) {
+    this(device, workers, effort, type, BAND_VALUES);
   }
 
   /** With bands of about so many values. */
-  MatrixQuantizer(Device device, Effort effort, TensorType type, int bandValues) {
+  MatrixQuantizer(Device device, Workers workers, Effort effort, TensorType type, int bandValues) {
     this.bandValues = bandValues;
     this.device = device;
+    this.workers = workers;
     this.effort = effort;
     this.type = type;
     this.encoder = BlockEncoders.of(type).orElseThrow(() -> new IllegalArgumentException(type + " has no encoder"));
@@ -75,7 +89,7 @@ final class MatrixQuantizer {
    * @param drift how far the outputs are from the base's, times the inputs, on average: {@code (Y_base - Y)' X / n}, of the matrix's
    *     shape. The weights are moved so that they make up for a part of it. {@code null} if it is not known
    * @param importance a weight per column, for the search of the scales
-   * @return the error after rounding, and after all
+   * @return the error after rounding, and after all, of a sample of the rows
    */
   MatrixError quantize(
     PreparedGram input,
@@ -97,8 +111,11 @@ final class MatrixQuantizer {
         drift.read(first, band, drifts);
         makeUp(input, drifts, band, values);
       }
-      byte[] encoded = new byte[Math.toIntExact(type.rowBytes(columns) * band)];
-      encoder.encode(values, 0, columns, band, importance, 0, encoded, 0);
+      int rowBytes = Math.toIntExact(type.rowBytes(columns));
+      byte[] encoded = new byte[Math.multiplyExact(rowBytes, band)];
+      workers.share(0, band, ENCODED_ROWS, (from, to) ->
+        encoder.encode(values, from * columns, columns, to - from, importance, 0, encoded, from * rowBytes)
+      );
       error = error.plus(quantize(input, values, band, encoded));
       out.write(encoded, encoded.length);
     }
@@ -111,48 +128,64 @@ final class MatrixQuantizer {
    */
   private void makeUp(PreparedGram input, float[] drifts, int rows, float[] weights) {
     int columns = input.columns();
-    try (Scope scope = device.scope(); Arena arena = Arena.ofConfined()) {
-      Matrix solution = scope.matrix(columns, rows);
-      upload(drifts, rows, columns, solution);
+    try (Scope scope = device.scope(); Arena arena = Arena.ofShared()) {
+      Matrix solution = band(columns, rows, null).matrix(scope, drifts);
       input.solve(solution);
       MemorySegment moves = arena.allocate(GridBand.FLOAT, (long) rows * columns);
       device.download(solution, moves);
-      for (int row = 0; row < rows; row++) {
+      workers.share(0, rows, ENCODED_ROWS, (from, to) -> {
         for (int column = 0; column < columns; column++) {
-          weights[row * columns + column] += PART * moves.getAtIndex(GridBand.FLOAT, (long) column * rows + row);
+          for (int row = from; row < to; row++) {
+            weights[row * columns + column] += PART * moves.getAtIndex(GridBand.FLOAT, (long) column * rows + row);
+          }
         }
-      }
+      });
     }
+  }
+
+  private GridBand band(int columns, int rows, byte[] encoded) {
+    return new GridBand(device, workers, format, columns, rows, encoded);
   }
 
   private MatrixError quantize(PreparedGram input, float[] values, int rows, byte[] encoded) {
-    int columns = input.columns();
-    GridBand band = new GridBand(format, columns, rows, encoded);
+    long[] sample = RowSample.of(0, rows, Math.min(rows, SAMPLED_ROWS));
+    double[] rounding = errors(input, values, encoded, rows, sample);
+    double[] left = new double[rows];
+    GridBand band = band(input.columns(), rows, encoded);
     try (Scope scope = device.scope()) {
-      QuantizationGrid grid = band.toDevice(device, scope);
-      Matrix weights = scope.matrix(columns, rows);
-      upload(values, rows, columns, weights);
-      Matrix levels = scope.matrix(columns, rows);
-      band.levelsToDevice(device, levels);
-      double[] rounding = new double[rows];
-      device.gramErrors(weights, input.gram(), grid, levels, rounding);
-      device.columnWalk(weights, input.factor(), input.order(), grid, effort.reach(), levels);
+      QuantizationGrid grid = band.grid(scope);
+      Matrix weights = band.matrix(scope, values);
+      Matrix levels = scope.matrix(input.columns(), rows);
+      device.columnWalk(weights, input.factor(), input.ridge(), input.order(), grid, effort.reach(), levels, left);
       if (effort.passes() > 0) {
-        device.refine(weights, input.gram(), input.ridge(), grid, levels, effort.passes(), effort.scales());
+        device.refine(weights, input.gram(), input.ridge(), grid, levels, effort.passes(), effort.scales(), left);
       }
-      double[] left = new double[rows];
-      device.gramErrors(weights, input.gram(), grid, levels, left);
-      band.fromDevice(device, grid, levels);
-      return MatrixError.sum(rounding, left);
+      band.take(grid, levels);
     }
+    return MatrixError.sum(
+      rounding,
+      Arrays.stream(sample)
+        .mapToDouble(row -> left[(int) row])
+        .toArray()
+    );
   }
 
-  /** Puts rows into a matrix that has a column for each. */
-  private void upload(float[] values, int rows, int columns, Matrix to) {
-    try (Arena arena = Arena.ofConfined()) {
-      MemorySegment transposed = arena.allocate(GridBand.FLOAT, (long) rows * columns);
-      GridBand.transpose(values, rows, columns, transposed);
-      device.upload(transposed, to);
+  /** The errors that encoded rows leave, of some of them. */
+  private double[] errors(PreparedGram input, float[] values, byte[] encoded, int rows, long[] sample) {
+    int columns = input.columns();
+    int rowBytes = encoded.length / rows;
+    float[] someValues = new float[sample.length * columns];
+    byte[] someEncoded = new byte[sample.length * rowBytes];
+    for (int i = 0; i < sample.length; i++) {
+      int row = (int) sample[i];
+      System.arraycopy(values, row * columns, someValues, i * columns, columns);
+      System.arraycopy(encoded, row * rowBytes, someEncoded, i * rowBytes, rowBytes);
     }
+    GridBand band = band(columns, sample.length, someEncoded);
+    double[] errors = new double[sample.length];
+    try (Scope scope = device.scope()) {
+      device.gramErrors(band.matrix(scope, someValues), input.gram(), band.grid(scope), band.levels(scope), errors);
+    }
+    return errors;
   }
 }

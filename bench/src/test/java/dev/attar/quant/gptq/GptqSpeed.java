@@ -25,7 +25,7 @@ public final class GptqSpeed {
 
   private GptqSpeed() {}
 
-  /** Arguments: rows, columns, type, threads, number of timed runs of each effort. */
+  /** Arguments: rows, columns, type, threads, number of timed runs of each effort, the efforts. */
   public static void main(String[] args) throws IOException {
     int rows = Integer.parseInt(args[0]);
     int columns = Integer.parseInt(args[1]);
@@ -40,7 +40,8 @@ public final class GptqSpeed {
       System.out.printf(Locale.ROOT, "%d x %d %s, %s%n", rows, columns, type, device.name());
       MemorySegment gram = gram(device, arena, columns);
       float[] weights = normal(new SplittableRandom(2), rows * columns, 0.02f);
-      for (int level = 0; level <= Effort.MOST; level++) {
+      for (int i = 5; i < args.length; i++) {
+        int level = Integer.parseInt(args[i]);
         Effort effort = Effort.of(level);
         double[] seconds = new double[runs];
         double[] shares = new double[runs];

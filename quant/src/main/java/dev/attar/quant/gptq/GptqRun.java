@@ -26,7 +26,6 @@ import dev.attar.quant.QuantizationRun;
 import dev.attar.quant.QuantizeOptions;
 import dev.attar.quant.TensorPlan;
 import dev.attar.quant.TensorRole;
-import dev.attar.quant.TypeCandidates;
 import dev.attar.quant.budget.BudgetPlan;
 import dev.attar.quant.budget.BudgetPlanner;
 import dev.attar.quant.budget.LossModel;
@@ -65,9 +64,6 @@ public final class GptqRun {
    */
   public static final double SEQUENTIAL_WORK = 2e13;
 
-  /** What parent and worker need besides weights and matrices: two JVMs, llama.cpp's buffers, bands of rows. */
-  static final long BASE_MEMORY = 900L << 20;
-
   /** The part of rounding's loss that GPTQ leaves, for predictions. Measured on a small model: 0.55 to 0.65. */
   private static final double KEPT_LOSS = 0.6;
 
@@ -82,6 +78,7 @@ public final class GptqRun {
   private final GptqListener listener;
   private final boolean sequential;
   private final boolean output;
+  private final MemoryLimit memory;
   private final Map<String, Tensor> tensors = new HashMap<>();
   private final List<TensorReport> reports = new ArrayList<>();
 
@@ -118,6 +115,7 @@ public final class GptqRun {
     model.tensors().forEach(tensor -> tensors.put(tensor.info().name(), tensor));
     output = tensors.containsKey("output.weight");
     sequential = !options.roundOnly() && options.sequential().orElseGet(this::isSmall);
+    memory = MemoryLimit.of(model, options, sequential);
   }
 
   private boolean isSmall() {
@@ -290,22 +288,28 @@ public final class GptqRun {
     }
     QuantizeOptions expected = withImportance(ExpectedImportance.of(model, options.texts().getFirst(), output));
     if (budget.isEmpty()) {
-      requireMemory(QuantizationPlan.quantize(model, expected));
+      require(QuantizationPlan.quantize(model, expected));
       return Optional.empty();
     }
     BudgetPlanner planner = BudgetPlanner.of(model, expected, budget.get().target(), BudgetPlanner.LADDER);
     Optional<BudgetPlan> unchanged = planner.unchanged();
     if (unchanged.isEmpty()) {
-      requireMemoryForChoosing(planner);
-      requireMemory(planner.smallest());
+      memory.requireForChoosing(planner);
+      require(planner.smallest());
       return Optional.empty();
     }
-    requireMemory(unchanged.get().plan());
+    require(unchanged.get().plan());
     if (!unchanged.get().plan().tensors().stream().allMatch(TensorPlan::copies)) {
       return Optional.empty();
     }
     warnOfNoChoice();
     return Optional.of(planned(unchanged.get(), quantize));
+  }
+
+  private void require(QuantizationPlan expected) throws QuantizationException {
+    if (!options.roundOnly()) {
+      memory.requireFor(expected);
+    }
   }
 
   private void warnOfNoChoice() {
@@ -384,14 +388,14 @@ public final class GptqRun {
         requests.addAll(requests(input));
       }
     }
-    requireMemoryForChoosing(
+    memory.requireForChoosing(
       requests
         .stream()
         .mapToInt(request -> request.input().columns())
         .max()
         .orElse(0)
     );
-    List<List<GramRequest>> passes = GramPlan.passes(requests, memoryForMatrices());
+    List<List<GramRequest>> passes = GramPlan.passes(requests, memory.forMatrices());
     for (int i = 0; i < passes.size(); i++) {
       measuring = "measuring inputs (pass " + (i + 1) + " of " + passes.size() + ")";
       List<GramRequest> missing = new ArrayList<>();
@@ -569,8 +573,8 @@ public final class GptqRun {
         calibrator.tokens() + " tokens are few for rows of " + widest + ", better take at least " + FEW_TOKENS * widest
       );
     }
-    requireMemoryForGptq(widest, drifts);
-    long available = memoryForMatrices() - (sequential ? drifts : 0);
+    memory.requireForGptq(widest, drifts);
+    long available = memory.forMatrices() - (sequential ? drifts : 0);
     List<List<GramRequest>> parts = new ArrayList<>();
     if (sequential) {
       // An input at a time: what is before it has been replaced by then.
@@ -603,94 +607,9 @@ public final class GptqRun {
   private long driftBytes(LinearInput input) {
     long bytes = 0;
     for (String weight : input.experts() == 1 ? weights(input) : List.<String>of()) {
-      bytes += driftBytes(plans.get(weight).source());
+      bytes += memory.driftBytes(plans.get(weight).source());
     }
     return bytes;
-  }
-
-  private long driftBytes(TensorInfo weight) {
-    int columns = Math.toIntExact(weight.rowLength());
-    return GramPlan.driftBytes(Math.toIntExact(weight.rows()), columns, options.context());
-  }
-
-  /**
-   * Checks, before time is spent, that there is memory for what the shapes of the tensors ask for. {@link #passes} knows it exactly.
-   *
-   * @param expected the plan, or one that quantizes no fewer tensors
-   */
-  private void requireMemory(QuantizationPlan expected) throws QuantizationException {
-    if (options.roundOnly()) {
-      return;
-    }
-    int widest = 0;
-    Map<String, Long> drifts = new HashMap<>();
-    for (TensorPlan step : expected.tensors()) {
-      TensorInfo info = step.source();
-      if (quantizes(step)) {
-        widest = Math.max(widest, Math.toIntExact(info.rowLength()));
-        if (info.rows() == info.dimension(1)) {
-          drifts.merge(likelyInput(info.name()), driftBytes(info), Long::sum);
-        }
-      }
-    }
-    if (widest > 0) {
-      requireMemoryForGptq(widest, drifts.values().stream().mapToLong(Long::longValue).max().orElse(0));
-    }
-  }
-
-  /** A name for what enters a weight: the same for those that meet one input in all usual architectures. */
-  private static String likelyInput(String weight) {
-    return weight.replaceFirst("attn_[qkv]\\.", "attn_qkv.").replaceFirst("ffn_gate\\.", "ffn_up.");
-  }
-
-  private void requireMemoryForGptq(int widest, long drifts) throws QuantizationException {
-    long matrices = Math.max(factoringBytes(widest), GramPlan.leastBytes(widest));
-    requireMemory("GPTQ of rows of " + widest, matrices + (sequential ? drifts : 0));
-  }
-
-  /** Gram matrix and factor; if it is sequential, the matrix's root too, which is in double precision while it is computed. */
-  private long factoringBytes(long columns) {
-    return (sequential ? 20L : 8L) * columns * columns;
-  }
-
-  private void requireMemoryForChoosing(BudgetPlanner planner) throws QuantizationException {
-    long widest = planner
-      .tensors()
-      .stream()
-      .map(TypeCandidates::tensor)
-      .filter(info -> info.rank() > 1 && TensorRole.of(info.name()) != TensorRole.TOKEN_EMBEDDING)
-      .mapToLong(TensorInfo::rowLength)
-      .max()
-      .orElse(0);
-    requireMemoryForChoosing(Math.toIntExact(widest));
-  }
-
-  /** One matrix is collected at least, and later there in full. */
-  private void requireMemoryForChoosing(int columns) throws QuantizationException {
-    long full = (long) Float.BYTES * columns * columns;
-    requireMemory("choosing types for rows of " + columns, Math.max(GramPlan.leastBytes(columns), full));
-  }
-
-  private long memoryForMatrices() {
-    long weights = model
-      .tensors()
-      .stream()
-      .mapToLong(tensor -> tensor.info().bytes())
-      .sum();
-    return options.maxMemory() - BASE_MEMORY - (sequential ? weights : 0);
-  }
-
-  private void requireMemory(String what, long forMatrices) throws QuantizationException {
-    long available = memoryForMatrices();
-    if (available < forMatrices) {
-      throw new QuantizationException(
-        what +
-          " needs " +
-          Math.ceilDiv(options.maxMemory() - available + forMatrices, 1L << 20) +
-          " MiB of memory, --max-memory allows " +
-          (options.maxMemory() >> 20)
-      );
-    }
   }
 
   /** The weights that are to be quantized by GPTQ. */

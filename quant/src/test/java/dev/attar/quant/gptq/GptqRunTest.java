@@ -229,7 +229,7 @@ class GptqRunTest {
   void passesThatFitTheMemoryChangeNothing() throws IOException, InterruptedException {
     Listener listener = new Listener();
     // What collecting and then factoring the widest matrix takes: room for few at a time.
-    long least = GptqRun.BASE_MEMORY + GramPlan.leastBytes(512);
+    long least = MemoryLimit.BASE + GramPlan.leastBytes(512);
     run(q4(), options(false, least), listener);
     long passes = listener.phases
       .stream()
@@ -260,7 +260,7 @@ class GptqRunTest {
     }
     // Of the inputs, that of gate and up, of 512 rows each, has the largest.
     long drifts = 2 * GramPlan.driftBytes(512, 256, CONTEXT);
-    long least = GptqRun.BASE_MEMORY + weights + 20L * 512 * 512 + drifts;
+    long least = MemoryLimit.BASE + weights + 20L * 512 * 512 + drifts;
     Listener none = new Listener();
     QuantizationException e = assertThrows(QuantizationException.class, () ->
       run(q4(), options(true, least - 1), none)
@@ -482,7 +482,7 @@ class GptqRunTest {
       assertEquals(2, model.layers());
     }
     // So little memory that an input's experts are measured in several passes.
-    long little = GptqRun.BASE_MEMORY + 300_000;
+    long little = MemoryLimit.BASE + 300_000;
     for (boolean sequential : new boolean[] { false, true }) {
       Path parts = folder.resolve("parts-" + sequential + ".gguf");
       Listener heard = new Listener();

@@ -1,0 +1,114 @@
+package dev.attar.quant.gptq;
+
+import dev.attar.calibration.GramPlan;
+import dev.attar.formats.Model;
+import dev.attar.formats.TensorInfo;
+import dev.attar.quant.QuantizationException;
+import dev.attar.quant.QuantizationPlan;
+import dev.attar.quant.TensorPlan;
+import dev.attar.quant.TensorRole;
+import dev.attar.quant.TypeCandidates;
+import dev.attar.quant.budget.BudgetPlanner;
+import java.util.HashMap;
+import java.util.Map;
+
+/**
+ * How much memory a run may use, and what it needs at least.
+ *
+ * @param most bytes that parent and worker may use together, beyond mapped files
+ * @param forMatrices bytes of these that are left for matrices
+ * @param sequential whether statistics are sequential
+ * @param context tokens in a window
+ */
+record MemoryLimit(long most, long forMatrices, boolean sequential, int context) {
+  /** What parent and worker need besides weights and matrices: two JVMs, llama.cpp's buffers, bands of rows. */
+  static final long BASE = 900L << 20;
+
+  static MemoryLimit of(Model model, GptqOptions options, boolean sequential) {
+    // Weights that are replaced are no longer the file's.
+    long weights = model
+      .tensors()
+      .stream()
+      .mapToLong(tensor -> tensor.info().bytes())
+      .sum();
+    long left = options.maxMemory() - BASE - (sequential ? weights : 0);
+    return new MemoryLimit(options.maxMemory(), left, sequential, options.context());
+  }
+
+  /** What measuring a weight's drift takes. */
+  long driftBytes(TensorInfo weight) {
+    int columns = Math.toIntExact(weight.rowLength());
+    return GramPlan.driftBytes(Math.toIntExact(weight.rows()), columns, context);
+  }
+
+  /**
+   * Checks, before time is spent, that there is memory for what the shapes of the tensors ask for.
+   *
+   * @param expected the plan, or one that quantizes no fewer tensors
+   */
+  void requireFor(QuantizationPlan expected) throws QuantizationException {
+    int widest = 0;
+    Map<String, Long> drifts = new HashMap<>();
+    for (TensorPlan step : expected.tensors()) {
+      TensorInfo info = step.source();
+      if (GptqRun.quantizes(step)) {
+        widest = Math.max(widest, Math.toIntExact(info.rowLength()));
+        if (info.rows() == info.dimension(1)) {
+          drifts.merge(likelyInput(info.name()), driftBytes(info), Long::sum);
+        }
+      }
+    }
+    if (widest > 0) {
+      requireForGptq(widest, drifts.values().stream().mapToLong(Long::longValue).max().orElse(0));
+    }
+  }
+
+  /** A name for what enters a weight: the same for those that meet one input in all usual architectures. */
+  private static String likelyInput(String weight) {
+    return weight.replaceFirst("attn_[qkv]\\.", "attn_qkv.").replaceFirst("ffn_gate\\.", "ffn_up.");
+  }
+
+  /**
+   * Checks that there is memory for GPTQ.
+   *
+   * @param widest columns of the widest matrix
+   * @param drifts what measuring the drifts of an input takes at most
+   */
+  void requireForGptq(int widest, long drifts) throws QuantizationException {
+    // Gram matrix and factor; if it is sequential, the matrix's root too, which is in double precision while it is computed.
+    long factoring = (sequential ? 20L : 8L) * widest * widest;
+    long matrices = Math.max(factoring, GramPlan.leastBytes(widest));
+    require("GPTQ of rows of " + widest, matrices + (sequential ? drifts : 0));
+  }
+
+  /** Checks that there is memory for what the choice of types measures. */
+  void requireForChoosing(BudgetPlanner planner) throws QuantizationException {
+    long widest = planner
+      .tensors()
+      .stream()
+      .map(TypeCandidates::tensor)
+      .filter(info -> info.rank() > 1 && TensorRole.of(info.name()) != TensorRole.TOKEN_EMBEDDING)
+      .mapToLong(TensorInfo::rowLength)
+      .max()
+      .orElse(0);
+    requireForChoosing(Math.toIntExact(widest));
+  }
+
+  /** Checks it for matrices of so many columns: one is collected at least, and later there in full. */
+  void requireForChoosing(int columns) throws QuantizationException {
+    long full = (long) Float.BYTES * columns * columns;
+    require("choosing types for rows of " + columns, Math.max(GramPlan.leastBytes(columns), full));
+  }
+
+  private void require(String what, long bytes) throws QuantizationException {
+    if (forMatrices < bytes) {
+      throw new QuantizationException(
+        what +
+          " needs " +
+          Math.ceilDiv(most - forMatrices + bytes, 1L << 20) +
+          " MiB of memory, --max-memory allows " +
+          (most >> 20)
+      );
+    }
+  }
+}

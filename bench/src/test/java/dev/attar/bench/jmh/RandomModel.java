@@ -4,6 +4,7 @@ import dev.attar.formats.Metadata;
 import dev.attar.formats.MetadataValue;
 import dev.attar.formats.TensorInfo;
 import dev.attar.formats.TensorType;
+import dev.attar.formats.gguf.GgufModel;
 import dev.attar.formats.gguf.GgufWriter;
 import java.io.IOException;
 import java.nio.file.Path;
@@ -14,7 +15,7 @@ import java.util.Map;
 import java.util.SplittableRandom;
 
 /**
- * Writes a Llama-shaped BF16 GGUF with normally distributed random weights, for timing. The default of 16 layers has 501 million
+ * Writes a Llama-shaped BF16 GGUF with normally distributed random weights, for timing: with 16 layers and no vocabulary, 501 million
  * parameters in 1.0 GB.
  */
 public final class RandomModel {
@@ -29,20 +30,37 @@ public final class RandomModel {
   private RandomModel() {}
 
   /**
-   * @param args output file, number of layers
+   * @param args output file, number of layers, and a model whose vocabulary it gets, if it is to read texts
    */
   public static void main(String[] args) throws IOException {
-    if (args.length != 2) {
-      System.err.println("usage: RandomModel OUT.gguf LAYERS");
+    if (args.length != 2 && args.length != 3) {
+      System.err.println("usage: RandomModel OUT.gguf LAYERS [MODEL.gguf]");
       System.exit(2);
     }
-    write(Path.of(args[0]), Integer.parseInt(args[1]));
+    Map<String, MetadataValue> vocabulary = new LinkedHashMap<>();
+    if (args.length == 2) {
+      vocabulary.put("llama.vocab_size", MetadataValue.uint32(VOCABULARY));
+      vocabulary.put("tokenizer.ggml.model", MetadataValue.string("no_vocab"));
+    } else {
+      try (GgufModel model = GgufModel.open(Path.of(args[2]))) {
+        model
+          .metadata()
+          .values()
+          .forEach((key, value) -> {
+            if (key.startsWith("tokenizer.") || key.equals("llama.vocab_size")) {
+              vocabulary.put(key, value);
+            }
+          });
+      }
+    }
+    write(Path.of(args[0]), Integer.parseInt(args[1]), vocabulary);
   }
 
-  static void write(Path out, int layers) throws IOException {
-    List<TensorInfo> tensors = tensors(layers);
+  private static void write(Path out, int layers, Map<String, MetadataValue> vocabulary) throws IOException {
+    Metadata metadata = metadata(layers, vocabulary);
+    List<TensorInfo> tensors = tensors(layers, metadata.integer("llama.vocab_size").orElseThrow());
     SplittableRandom random = new SplittableRandom(1);
-    try (GgufWriter writer = GgufWriter.create(out, metadata(layers), tensors, true)) {
+    try (GgufWriter writer = GgufWriter.create(out, metadata, tensors, true)) {
       byte[] band = new byte[BAND_BYTES];
       for (int i = 0; i < tensors.size(); i++) {
         long bytes = tensors.get(i).bytes();
@@ -56,7 +74,7 @@ public final class RandomModel {
     }
   }
 
-  private static Metadata metadata(int layers) {
+  private static Metadata metadata(int layers, Map<String, MetadataValue> vocabulary) {
     Map<String, MetadataValue> values = new LinkedHashMap<>();
     values.put("general.architecture", MetadataValue.string("llama"));
     values.put("general.name", MetadataValue.string("Random " + layers));
@@ -68,18 +86,17 @@ public final class RandomModel {
     values.put("llama.attention.head_count_kv", MetadataValue.uint32(KV_HEADS));
     values.put("llama.attention.layer_norm_rms_epsilon", MetadataValue.float32(1e-5f));
     values.put("llama.rope.dimension_count", MetadataValue.uint32(WIDTH / HEADS));
-    values.put("llama.vocab_size", MetadataValue.uint32(VOCABULARY));
     values.put("general.file_type", MetadataValue.uint32(32));
-    values.put("tokenizer.ggml.model", MetadataValue.string("no_vocab"));
+    values.putAll(vocabulary);
     return Metadata.of(values);
   }
 
-  private static List<TensorInfo> tensors(int layers) {
+  private static List<TensorInfo> tensors(int layers, long vocabulary) {
     int kv = (WIDTH / HEADS) * KV_HEADS;
     List<TensorInfo> tensors = new ArrayList<>();
-    tensors.add(matrix("token_embd", WIDTH, VOCABULARY));
+    tensors.add(matrix("token_embd", WIDTH, vocabulary));
     tensors.add(norm("output_norm"));
-    tensors.add(matrix("output", WIDTH, VOCABULARY));
+    tensors.add(matrix("output", WIDTH, vocabulary));
     for (int i = 0; i < layers; i++) {
       String block = "blk." + i + ".";
       tensors.add(norm(block + "attn_norm"));

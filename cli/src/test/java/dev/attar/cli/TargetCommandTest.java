@@ -150,6 +150,8 @@ class TargetCommandTest {
       error.matches(".*: cannot become smaller than 2\\.\\d+ bits per weight, the target is 2 bits .*"),
       error
     );
+    error = quantize("--target-bpw", 1, "-o", out).error(Main.FAILURE);
+    assertTrue(error.endsWith(", the target is 1 bit per weight"), error);
     error = quantize("--target-size", "1M", "--dry-run").error(Main.FAILURE);
     assertTrue(error.matches(".*: cannot become smaller than \\d+ bytes, the target is 1048576 bytes"), error);
     Files.writeString(out, "precious");
@@ -158,7 +160,7 @@ class TargetCommandTest {
     Files.delete(out);
     error = quantize("--target-bpw", 4.5, "--max-memory", "500M", "--quiet", "-o", out).error(Main.FAILURE);
     assertTrue(error.startsWith("choosing types for rows of 512 needs 9"), error);
-    assertTrue(error.contains(" MiB of memory, --max-memory allows 500"), error);
+    assertTrue(error.contains(" MiB of memory, --max-memory allows 500 MiB"), error);
   }
 
   private static Attar.Result quantize(Object... words) {

@@ -5,7 +5,6 @@ import dev.attar.formats.TensorInfo;
 import dev.attar.quant.QuantizationPlan;
 import java.math.BigDecimal;
 import java.math.RoundingMode;
-import java.util.Locale;
 import java.util.Map;
 
 /** How large a quantized model may become. */
@@ -73,7 +72,7 @@ public sealed interface SizeTarget {
     }
 
     private static String text(long bytes) {
-      return bytes + " bytes";
+      return bytes + (bytes == 1 ? " byte" : " bytes");
     }
   }
 
@@ -120,11 +119,8 @@ public sealed interface SizeTarget {
 
     @Override
     public String toString() {
-      return String.format(
-        Locale.ROOT,
-        "%s bits per weight",
-        BigDecimal.valueOf(bits).stripTrailingZeros().toPlainString()
-      );
+      String unit = bits == 1 ? " bit per weight" : " bits per weight";
+      return BigDecimal.valueOf(bits).stripTrailingZeros().toPlainString() + unit;
     }
   }
 }

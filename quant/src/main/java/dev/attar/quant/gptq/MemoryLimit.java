@@ -107,7 +107,8 @@ record MemoryLimit(long most, long forMatrices, boolean sequential, int context)
           " needs " +
           Math.ceilDiv(most - forMatrices + bytes, 1L << 20) +
           " MiB of memory, --max-memory allows " +
-          (most >> 20)
+          (most >> 20) +
+          " MiB"
       );
     }
   }

@@ -242,7 +242,7 @@ class GptqRunTest {
     QuantizationException e = assertThrows(QuantizationException.class, () ->
       run(SAMPLE, q4(), options(false, least - 1), second, none)
     );
-    assertEquals("GPTQ of rows of 512 needs 903 MiB of memory, --max-memory allows 902", e.getMessage());
+    assertEquals("GPTQ of rows of 512 needs 903 MiB of memory, --max-memory allows 902 MiB", e.getMessage());
     assertFalse(Files.exists(second));
     assertEquals(Set.of(), none.phases);
   }

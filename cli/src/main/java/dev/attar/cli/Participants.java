@@ -136,7 +136,7 @@ final class Participants implements AutoCloseable {
   /** The options of a variant, with what stands for the importance that is still to be measured. */
   private QuantizeOptions expected(Model baseModel, Variant variant) {
     QuantizeOptions given = variant.options();
-    if (variant.kind() == Variant.Kind.ROUNDED || given.importance() != null) {
+    if (!variant.measures()) {
       return given;
     }
     Calibration calibration = making.calibration().orElseThrow();
@@ -232,7 +232,7 @@ final class Participants implements AutoCloseable {
    */
   List<Subject> make() throws IOException, InterruptedException {
     Path folder = folder();
-    planned().forEach(p -> warn(p, PlanReport.warnings(p.plan())));
+    planned().forEach(p -> warn(p, PlanReport.warnings(p.plan(), p.variant().filter(Variant::measures).isPresent())));
     PlanRun run = new PlanRun(console, options.quiet(), options.makingThreads(), options.overwrite());
     List<Subject> subjects = new ArrayList<>();
     for (Participant participant : participants) {

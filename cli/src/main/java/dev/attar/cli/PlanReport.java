@@ -3,6 +3,7 @@ package dev.attar.cli;
 import dev.attar.formats.TensorInfo;
 import dev.attar.quant.QuantizationPlan;
 import dev.attar.quant.TensorPlan;
+import dev.attar.quant.TensorRole;
 import dev.attar.quant.gptq.GptqRun;
 import java.io.IOException;
 import java.io.PrintStream;
@@ -27,6 +28,7 @@ final class PlanReport {
   private final ModelSummary before;
   private final ModelSummary after;
   private Method method = Method.RTN;
+  private boolean measured;
   private GptqSummary gptq;
   private BudgetSummary budget;
 
@@ -50,6 +52,11 @@ final class PlanReport {
   /** Says how the plan is to be carried out, unless by rounding. */
   void setMethod(Method method) {
     this.method = method;
+  }
+
+  /** Says whether the importance, if there is any, is measured by this command, not the user's. */
+  void setMeasured(boolean value) {
+    measured = value;
   }
 
   /** Says what GPTQ has done. */
@@ -188,12 +195,16 @@ final class PlanReport {
 
   private List<String> warnings() {
     List<String> warnings = new ArrayList<>(addedWarnings);
-    warnings.addAll(warnings(plan));
+    warnings.addAll(warnings(plan, measured));
     return warnings;
   }
 
-  /** What in a plan is not as one would think. */
-  static List<String> warnings(QuantizationPlan plan) {
+  /**
+   * What in a plan is not as one would think.
+   *
+   * @param measured whether the importance, if there is any, is measured by this command, not the user's
+   */
+  static List<String> warnings(QuantizationPlan plan, boolean measured) {
     List<String> warnings = new ArrayList<>();
     List<String> noted = plan
       .tensors()
@@ -210,10 +221,13 @@ final class PlanReport {
           .tensors()
           .stream()
           .filter(t -> !t.copies() && t.target().isQuantized() && !t.importance())
+          // A measurement never has any for the token embedding, whose rows are looked up.
+          .filter(t -> !measured || TensorRole.of(t.name()) != TensorRole.TOKEN_EMBEDDING)
           .map(TensorPlan::name)
           .toList();
     if (!unweighted.isEmpty()) {
-      warnings.add(count(unweighted) + " no importance in the matrix: " + some(unweighted));
+      String what = measured ? " no measured importance: " : " no importance in the matrix: ";
+      warnings.add(count(unweighted) + what + some(unweighted));
     }
     return warnings;
   }

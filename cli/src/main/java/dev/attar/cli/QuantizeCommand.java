@@ -157,7 +157,9 @@ final class QuantizeCommand implements Callable<Integer> {
       }
       QuantizationPlan plan = QuantizationPlan.quantize(opened, expected);
       if (dryRun) {
-        report(plan).dryRun();
+        PlanReport report = report(plan);
+        warnOfRounded(report, plan);
+        report.dryRun();
         check(plan);
         return Main.SUCCESS;
       }
@@ -278,8 +280,16 @@ final class QuantizeCommand implements Callable<Integer> {
   private PlanReport report(QuantizationPlan plan) {
     PlanReport report = new PlanReport(console, messages.json(), writing.quiet(), plan, name);
     report.setMethod(method);
+    report.setMeasured(importanceFile == null);
     typing.withoutEffect(plan).forEach(report::addWarning);
     return report;
+  }
+
+  /** Adds what a run by GPTQ would warn of. */
+  private void warnOfRounded(PlanReport report, QuantizationPlan plan) {
+    if (method == Method.GPTQ) {
+      GptqRun.warningsOfRounded(plan, GptqRun::quantizes).forEach(report::addWarning);
+    }
   }
 
   private void write(Model opened, QuantizationPlan plan, PlanReport report, Path out, long started)
@@ -342,6 +352,7 @@ final class QuantizeCommand implements Callable<Integer> {
     PlanReport report = report(choice.plan());
     report.setBudget(BudgetSummary.of(choice));
     task.warnings().forEach(report::addWarning);
+    warnOfRounded(report, choice.plan());
     report.dryRun();
   }
 

@@ -34,6 +34,11 @@ record Variant(Kind kind, QuantizeOptions options) {
     return new Variant(kind, other);
   }
 
+  /** Whether the importance for it is measured. */
+  boolean measures() {
+    return kind != Kind.ROUNDED && options.importance() == null;
+  }
+
   /** How it is called in results: {@code Q4_K_M (gptq)}. */
   String name() {
     return kind == Kind.ROUNDED ? type() : type() + " (" + kind.word() + ")";

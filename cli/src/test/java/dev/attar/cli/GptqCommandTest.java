@@ -65,7 +65,11 @@ class GptqCommandTest {
     Path expected = folder.resolve("expected.gguf");
     Attar.run("quantize", TestModels.SAMPLE, "-t", "Q4_0", "--imatrix", matrix, "-o", expected, "--quiet").expect(0);
     Path out = folder.resolve("out.gguf");
-    quantize("-t", "Q4_0", "-o", out, "--quiet").expect(0);
+    // No warning of the token embedding, for which nothing is ever measured.
+    assertEquals(
+      List.of(),
+      texts(new ObjectMapper().readTree(quantize("-t", "Q4_0", "-o", out, "--json").expect(0).out()).get("warnings"))
+    );
     try (GgufModel a = GgufModel.open(expected); GgufModel b = GgufModel.open(out)) {
       for (int i = 0; i < a.tensors().size(); i++) {
         assertSameValues(a.tensors().get(i), b.tensors().get(i));
@@ -98,10 +102,36 @@ class GptqCommandTest {
       assertEquals(expected, tensor.get("gptq").booleanValue(), name);
     }
     assertFalse(json.has("gptq"));
-    String table = gptq("-t", "Q4_K", "--dry-run").expect(0).out();
+    List<String> warnings = List.of("4 tensors are rounded to IQ2_XS, which GPTQ does not do");
+    assertEquals(warnings, texts(json.get("warnings")));
+    Attar.Result dry = gptq("-t", "Q4_K", "--dry-run").expect(0);
+    assertEquals("", dry.err());
+    String table = dry.out();
     assertTrue(table.matches("(?s).*  blk\\.0\\.attn_k\\.weight  .*  Q4_K +\\d+  GPTQ\n.*"), table);
     assertTrue(table.contains("Q4_K_M would take about 2.38 MB"), table);
     assertEquals(List.of(), files());
+  }
+
+  @Test
+  void aRunWarnsOfWhatTheDryRunWarnsOf() throws IOException {
+    Object[] line = { "-t", "Q4_0", "--tensor-type", "attn_q|gate=IQ4_XS", "--tensor-type", "attn_k=IQ3_S" };
+    line = with(line, "--effort", 0, "--json", "-o", folder.resolve("out.gguf"));
+    JsonNode planned = new ObjectMapper().readTree(gptq(with(line, "--dry-run")).expect(0).out());
+    JsonNode written = new ObjectMapper().readTree(gptq(line).expect(0).out());
+    List<String> warnings = texts(planned.get("warnings"));
+    assertEquals(List.of("4 tensors are rounded to IQ3_S, which GPTQ does not do"), warnings);
+    // Only the run itself knows how many tokens there are.
+    assertEquals(warnings, texts(written.get("warnings")).subList(0, 1));
+    assertEquals(2, written.get("warnings").size(), written::toString);
+    assertTrue(written.get("warnings").get(1).textValue().startsWith("256 tokens are few"), written::toString);
+  }
+
+  /** What the user's matrix lacks is told, also with GPTQ. */
+  @Test
+  void theUsersMatrixHasNothingForTheTokenEmbedding() throws IOException {
+    Path matrix = TestModels.SAMPLE.resolve("imatrix.gguf");
+    Attar.Result result = gptq("-t", "Q4_0", "--imatrix", matrix, "--dry-run").expect(0);
+    assertEquals("attar: warning: 1 tensor has no importance in the matrix: token_embd.weight\n", result.err());
   }
 
   @Test
@@ -148,6 +178,12 @@ class GptqCommandTest {
     line.addAll(TestModels.SHORT_CALIBRATION);
     line.addAll(Arrays.asList(words));
     return Attar.run(line.toArray());
+  }
+
+  private static List<String> texts(JsonNode list) {
+    List<String> texts = new ArrayList<>();
+    list.forEach(text -> texts.add(text.textValue()));
+    return texts;
   }
 
   private static Object[] with(Object[] line, Object... more) {

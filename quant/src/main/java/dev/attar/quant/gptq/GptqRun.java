@@ -50,6 +50,7 @@ import java.util.OptionalDouble;
 import java.util.Set;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.atomic.AtomicReference;
+import java.util.function.Predicate;
 import java.util.stream.Collectors;
 
 /**
@@ -567,7 +568,8 @@ public final class GptqRun {
       drifts = Math.max(drifts, driftBytes(input));
       requests.add(requests(input));
     }
-    warnOfOthers(calibrator);
+    Set<String> measured = measured(calibrator);
+    warningsOfRounded(plan, step -> measured.contains(step.name())).forEach(listener::warn);
     if (calibrator.tokens() < (long) FEW_TOKENS * widest) {
       listener.warn(
         calibrator.tokens() + " tokens are few for rows of " + widest + ", better take at least " + FEW_TOKENS * widest
@@ -621,19 +623,25 @@ public final class GptqRun {
       .collect(Collectors.toSet());
   }
 
-  private void warnOfOthers(Calibrator calibrator) {
-    Set<String> measured = measured(calibrator);
-    Map<String, Integer> unsupported = new LinkedHashMap<>();
+  /**
+   * Says which tensors of a plan are rounded though it is to be carried out by GPTQ, one line for each reason.
+   *
+   * @param quantized whether a tensor is quantized by GPTQ
+   */
+  public static List<String> warningsOfRounded(QuantizationPlan plan, Predicate<TensorPlan> quantized) {
+    Map<String, Integer> rounded = new LinkedHashMap<>();
     for (TensorPlan step : plan.tensors()) {
-      if (isRounded(step) && !measured.contains(step.name())) {
+      if (isRounded(step) && !quantized.test(step)) {
         boolean has = MatrixQuantizer.supports(step.target());
         String why = has ? "which no text passed through" : "to " + step.target() + ", which GPTQ does not do";
-        unsupported.merge(why, 1, Integer::sum);
+        rounded.merge(why, 1, Integer::sum);
       }
     }
-    unsupported.forEach((why, count) ->
-      listener.warn(count + (count == 1 ? " tensor is" : " tensors are") + " rounded " + why)
+    List<String> warnings = new ArrayList<>();
+    rounded.forEach((why, count) ->
+      warnings.add(count + (count == 1 ? " tensor is" : " tensors are") + " rounded " + why)
     );
+    return warnings;
   }
 
   private void collect(Calibrator calibrator, Pass pass) throws IOException {

@@ -191,7 +191,9 @@ final class BenchCommand implements Callable<Integer> {
       .findFirst()
       .orElse(Variant.Kind.ROUNDED);
     String name = word.substring(kind.prefix().length());
-    FileType type = FileType.byName(name).orElseThrow(() -> usage(FileTypes.unknown(name)));
+    FileType type = FileType.byName(name).orElseThrow(() ->
+      usage(FileTypes.unknown(name) + ", each also with gptq: or imatrix: before it")
+    );
     return new Variant(kind, typing.options(type));
   }
 

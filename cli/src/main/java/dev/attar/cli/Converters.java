@@ -2,6 +2,7 @@ package dev.attar.cli;
 
 import dev.attar.formats.TensorType;
 import dev.attar.quant.TensorTypeRule;
+import java.math.BigDecimal;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
 import java.util.Arrays;
@@ -34,7 +35,7 @@ final class Converters {
   }
 
   /** A number of bytes, {@code 1500M} or {@code 3G}, in powers of 1024. */
-  static final class Size implements ITypeConverter<Long> {
+  static final class Size implements ITypeConverter<ByteSize> {
 
     private static final String UNITS = "KMGT";
     private static final Pattern FORM = Pattern.compile(
@@ -43,14 +44,27 @@ final class Converters {
     );
 
     @Override
-    public Long convert(String word) {
+    public ByteSize convert(String word) {
       Matcher matcher = FORM.matcher(word);
       if (!matcher.matches()) {
         throw new TypeConversionException("'" + word + "' is no size, expected a form of 1500M or 3G");
       }
       int unit = matcher.group(2).isEmpty() ? 0 : 1 + UNITS.indexOf(matcher.group(2).toUpperCase(Locale.ROOT));
-      // At most 10^12 * 2^40, which a double holds; what is above the largest long becomes that.
-      return (long) (Double.parseDouble(matcher.group(1)) * (1L << (10 * unit)));
+      BigDecimal bytes = new BigDecimal(matcher.group(1)).multiply(BigDecimal.valueOf(1L << (10 * unit)));
+      return new ByteSize(bytes.min(BigDecimal.valueOf(Long.MAX_VALUE)).longValue(), word);
+    }
+  }
+
+  /** A number that may have decimals. */
+  static final class Decimal implements ITypeConverter<Double> {
+
+    @Override
+    public Double convert(String word) {
+      try {
+        return Double.valueOf(word);
+      } catch (NumberFormatException _) {
+        throw new TypeConversionException("'" + word + "' is no number, expected a number above 0");
+      }
     }
   }
 

@@ -34,6 +34,7 @@ final class GptqTuning {
   @Option(
     names = "--damping",
     paramLabel = "X",
+    converter = Converters.Decimal.class,
     description = "What GPTQ adds to the diagonal of a layer's Gram matrix, as a part of its mean (default: " +
       GptqOptions.DEFAULT_DAMPING +
       ")."
@@ -53,17 +54,21 @@ final class GptqTuning {
     paramLabel = "SIZE",
     converter = Converters.Size.class,
     description = "How much memory GPTQ, or the choice of types for a size, may use beyond the model's file, 1500M or 3G " +
-      "(powers of 1024; default: three quarters of what is free). With less, the model reads the texts more often."
+      "(powers of 1024; default: three quarters of what is free). About 900 MiB of it are a fixed part; the less is left, " +
+      "the more often the model reads the texts."
   )
-  private Long maxMemory;
+  private ByteSize maxMemory;
 
   /** The options that the user gave, by name. */
   List<String> given() {
     List<String> given = new ArrayList<>(givenForGptq());
-    if (maxMemory != null) {
-      given.add("--max-memory");
-    }
+    given.addAll(givenForMeasuring());
     return given;
+  }
+
+  /** Those of {@link #given} that are of use where layers are only measured, too. */
+  List<String> givenForMeasuring() {
+    return maxMemory == null ? List.of() : List.of("--max-memory");
   }
 
   /** Those of {@link #given} that are about GPTQ itself, and of no use where layers are only measured. */
@@ -102,7 +107,7 @@ final class GptqTuning {
       Effort.of(Usage.range(command, "--effort", effort, Effort.DEFAULT, 0, Effort.MOST)),
       added,
       Optional.ofNullable(sequential),
-      maxMemory == null ? defaultMemory() : maxMemory,
+      maxMemory == null ? defaultMemory() : Usage.bytes(command, "--max-memory", maxMemory),
       calibration.threads(),
       resume,
       overwrite,

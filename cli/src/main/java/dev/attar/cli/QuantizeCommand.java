@@ -141,7 +141,7 @@ final class QuantizeCommand implements Callable<Integer> {
     GptqOptions gptq = isMeasured
       ? tuning.options(calibration, method != Method.GPTQ, resume, writing.overwrite())
       : null;
-    name = target.map(TargetOptions::fileName).orElse(fileType.name());
+    name = target.isPresent() ? targets.name() : fileType.name();
     Path out = output != null ? output : ModelArgument.outputName(source, name.toLowerCase(Locale.ROOT));
     try (Model opened = Models.open(source); ImportanceMatrix importance = openImportance()) {
       if (calibration != null) {
@@ -196,11 +196,14 @@ final class QuantizeCommand implements Callable<Integer> {
       throw Usage.error(spec, "--method gptq needs a text to calibrate on, expected --calibration TEXT");
     }
     if (method != Method.GPTQ) {
-      List<String> forGptq = new ArrayList<>(hasTarget ? tuning.givenForGptq() : tuning.given());
-      if (resume && !hasTarget) {
-        forGptq.add("--resume");
+      forbid(tuning.givenForGptq(), "--method gptq");
+    }
+    if (method != Method.GPTQ && !hasTarget) {
+      List<String> forMeasuring = new ArrayList<>(tuning.givenForMeasuring());
+      if (resume) {
+        forMeasuring.add("--resume");
       }
-      forbid(forGptq, "--method gptq");
+      forbid(forMeasuring, "--method gptq, --target-size or --target-bpw");
     }
     if (!hasText) {
       forbid(calibrating.dependent(), "a --calibration text");

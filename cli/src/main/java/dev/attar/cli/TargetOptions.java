@@ -2,7 +2,6 @@ package dev.attar.cli;
 
 import dev.attar.quant.budget.SizeTarget;
 import java.math.BigDecimal;
-import java.math.RoundingMode;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
@@ -27,11 +26,12 @@ final class TargetOptions {
     description = "Instead of -t: choose each tensor's type so that the file takes at most SIZE, 500M or 4.5G (powers of " +
       "1024), and the loss, measured on the --calibration text, is least."
   )
-  private Long bytes;
+  private ByteSize size;
 
   @Option(
     names = "--target-bpw",
     paramLabel = "X",
+    converter = Converters.Decimal.class,
     description = "The same for at most X bits per weight, in the mean of all tensors."
   )
   private Double bits;
@@ -39,7 +39,7 @@ final class TargetOptions {
   /** The options that the user gave, by name. */
   List<String> given() {
     List<String> given = new ArrayList<>();
-    if (bytes != null) {
+    if (size != null) {
       given.add("--target-size");
     }
     if (bits != null) {
@@ -54,8 +54,8 @@ final class TargetOptions {
    * @throws ParameterException if it is out of range
    */
   Optional<SizeTarget> target() {
-    if (bytes != null) {
-      return Optional.of(new SizeTarget.FileSize(Usage.range(command, "--target-size", bytes, 1, Long.MAX_VALUE)));
+    if (size != null) {
+      return Optional.of(new SizeTarget.FileSize(Usage.bytes(command, "--target-size", size)));
     }
     if (bits != null && !(bits > 0 && bits <= MOST_BITS)) {
       throw Usage.error(
@@ -66,19 +66,8 @@ final class TargetOptions {
     return Optional.ofNullable(bits).map(SizeTarget.BitsPerWeight::new);
   }
 
-  /** What stands for a size in names of files: {@code 4.5bpw}, {@code 500m} (powers of 1024). */
-  static String fileName(SizeTarget target) {
-    return switch (target) {
-      case SizeTarget.BitsPerWeight(double x) -> plain(BigDecimal.valueOf(x)) + "bpw";
-      case SizeTarget.FileSize(long n) -> {
-        int unit = Math.min((Long.SIZE - 1 - Long.numberOfLeadingZeros(n)) / 10, 4);
-        BigDecimal scaled = BigDecimal.valueOf(n).divide(BigDecimal.valueOf(1L << (10 * unit)));
-        yield plain(scaled.setScale(Math.min(scaled.scale(), 3), RoundingMode.DOWN)) + "bkmgt".charAt(unit);
-      }
-    };
-  }
-
-  private static String plain(BigDecimal x) {
-    return x.stripTrailingZeros().toPlainString();
+  /** What the size is called, which the user must have given: {@code 500M} as typed, {@code 4.5bpw}. */
+  String name() {
+    return size != null ? size.word() : BigDecimal.valueOf(bits).stripTrailingZeros().toPlainString() + "bpw";
   }
 }

@@ -35,6 +35,21 @@ final class Usage {
   }
 
   /**
+   * The bytes of an option.
+   *
+   * @throws ParameterException if there is not even one
+   */
+  static long bytes(CommandSpec command, String option, ByteSize size) {
+    if (size.bytes() < 1) {
+      throw error(
+        command,
+        "invalid value for option '" + option + "': " + size.word() + ", expected a size of 1 byte or more"
+      );
+    }
+    return size.bytes();
+  }
+
+  /**
    * The value of an option.
    *
    * @throws ParameterException if it is out of range

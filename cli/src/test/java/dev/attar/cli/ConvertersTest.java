@@ -12,14 +12,16 @@ import picocli.CommandLine.TypeConversionException;
 class ConvertersTest {
 
   @ParameterizedTest
-  @CsvSource({ "0, 0", "1500, 1500", "2k, 2048", "1500M, 1572864000", "3G, 3221225472", "1.5g, 1610612736" })
+  @CsvSource(
+    { "0, 0", "1500, 1500", "2k, 2048", "1500M, 1572864000", "3G, 3221225472", "1.5g, 1610612736", "7.3M, 7654604" }
+  )
   void sizes(String word, long bytes) {
-    assertEquals(bytes, new Converters.Size().convert(word));
+    assertEquals(new ByteSize(bytes, word), new Converters.Size().convert(word));
   }
 
   @Test
   void theLargestSizeIsNoSmallOne() {
-    assertEquals(Long.MAX_VALUE, new Converters.Size().convert("999999999999T"));
+    assertEquals(Long.MAX_VALUE, new Converters.Size().convert("999999999999T").bytes());
   }
 
   @ParameterizedTest

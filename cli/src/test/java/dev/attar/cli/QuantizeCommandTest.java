@@ -10,7 +10,6 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import dev.attar.formats.Tensor;
 import dev.attar.formats.TensorType;
 import dev.attar.formats.gguf.GgufModel;
-import dev.attar.quant.budget.SizeTarget;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -205,17 +204,6 @@ class QuantizeCommandTest {
     assertEquals(Path.of("sample-q2_k.gguf"), ModelArgument.outputName(TestModels.SAMPLE, "q2_k"));
     Path file = TestModels.SAMPLE.resolve("model.safetensors");
     assertEquals(Path.of("sample-q2_k.gguf"), ModelArgument.outputName(file, "q2_k"));
-  }
-
-  @Test
-  void namesTheOutputAfterTheSize() {
-    assertEquals("4.5bpw", TargetOptions.fileName(new SizeTarget.BitsPerWeight(4.5)));
-    assertEquals("4bpw", TargetOptions.fileName(new SizeTarget.BitsPerWeight(4)));
-    assertEquals("4.5g", TargetOptions.fileName(new SizeTarget.FileSize((9L << 30) / 2)));
-    assertEquals("500m", TargetOptions.fileName(new SizeTarget.FileSize(500L << 20)));
-    assertEquals("1.907m", TargetOptions.fileName(new SizeTarget.FileSize(2_000_000)));
-    assertEquals("1023b", TargetOptions.fileName(new SizeTarget.FileSize(1023)));
-    assertEquals("8388607.999t", TargetOptions.fileName(new SizeTarget.FileSize(Long.MAX_VALUE)));
   }
 
   private static Map<TensorType, Long> types(Path file) throws IOException {

@@ -143,6 +143,23 @@ class TargetCommandTest {
   }
 
   @Test
+  void aSizeIsCalledAsTheUserTypedIt() throws IOException, InterruptedException {
+    for (String name : List.of("7.3M", "1.2g", "8000000")) {
+      Attar.Result planned = quantize("--target-size", name, "--dry-run").expect(0);
+      assertTrue(planned.out().contains("\n" + name + " would take "), planned.out());
+    }
+    String planned = quantize("--target-bpw", "17.50", "--dry-run").expect(0).out();
+    assertTrue(planned.contains("\n17.5bpw would take "), planned);
+    List<Object> line = new ArrayList<>(List.of("quantize", TestModels.SAMPLE.toRealPath(), "--target-size", "7.3M"));
+    line.addAll(List.of("--calibration", TestModels.CALIBRATION.toRealPath(), "--quiet"));
+    ProcessBuilder child = new ProcessBuilder(Attar.childCommand(line.toArray())).directory(folder.toFile());
+    Attar.await(child.start()).expect(0);
+    assertEquals(List.of(folder.resolve("sample-7.3m.gguf")), files());
+    String inspected = Attar.run("inspect", files().getFirst()).expect(0).out();
+    assertTrue(inspected.matches("(?s).*attar\\.quantize\\.target_size +uint64 +7654604\n.*"), inspected);
+  }
+
+  @Test
   void whatCannotBecomeSoSmallIsToldAtOnce() throws IOException {
     Path out = folder.resolve("out.gguf");
     String error = quantize("--target-bpw", 2, "-o", out).error(Main.FAILURE);

@@ -103,9 +103,7 @@ final class InputStatistics implements AutoCloseable {
       throw new QuantizationException(request + ": " + e.getMessage(), e);
     }
     if (result.damping() > use.damping()) {
-      warn(
-        "its Gram matrix is not positive definite with damping " + use.damping() + ": used " + (float) result.damping()
-      );
+      warn("its Gram matrix is not positive definite with damping " + use.damping() + ": used " + result.damping());
       mostDamping = Math.max(mostDamping, result.damping());
     }
     return result;

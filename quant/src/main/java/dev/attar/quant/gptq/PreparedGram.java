@@ -6,6 +6,7 @@ import dev.attar.compute.Matrix;
 import dev.attar.compute.Scope;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.math.BigDecimal;
 import java.util.Arrays;
 import java.util.Comparator;
 import java.util.stream.IntStream;
@@ -15,9 +16,6 @@ import java.util.stream.IntStream;
  * rounded, and the factor that feeds their errors back.
  */
 final class PreparedGram implements AutoCloseable {
-
-  /** How often a matrix that cannot be factored gets ten times the damping before it is given up. */
-  private static final int ATTEMPTS = 6;
 
   private final Device device;
   private final Scope scope;
@@ -98,8 +96,9 @@ final class PreparedGram implements AutoCloseable {
    *
    * @param diagonal its diagonal, at least one element above 0
    * @param source gives the matrix
-   * @param use what it is wanted for. A matrix that is not positive definite gets ten times the damping, again and again
-   * @throws ArithmeticException if no damping makes it positive definite
+   * @param use what it is wanted for. A matrix that is not positive definite gets ten times the damping, again and again, up to 1: with
+   *     the mean of its diagonal added, every matrix of finite activations can be factored
+   * @throws ArithmeticException if a damping of 1 does not make it positive definite
    */
   static PreparedGram of(Device device, float[] diagonal, Source source, Use use) {
     int n = diagonal.length;
@@ -116,22 +115,35 @@ final class PreparedGram implements AutoCloseable {
       source.upload(gram);
       device.mirror(gram);
       Matrix factor = scope.matrix(n, n);
-      double used = use.damping();
-      for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
-        float ridge = (float) (used * mean);
+      Matrix root = null;
+      for (int raised = 0; ; raised++) {
+        double damping = damping(use.damping(), raised);
+        float ridge = (float) (damping * mean);
         if (device.feedbackFactor(gram, ridge, order, factor) == 0) {
-          Matrix root = use.solved() ? root(device, scope, gram, ridge) : null;
-          return new PreparedGram(device, scope, diagonal, gram, factor, root, order, ridge, used);
+          if (use.solved() && root == null) {
+            root = scope.matrix(n, n);
+          }
+          if (root == null || factorRoot(device, gram, ridge, root)) {
+            return new PreparedGram(device, scope, diagonal, gram, factor, root, order, ridge, damping);
+          }
         }
-        used *= 10;
+        if (damping >= 1) {
+          throw new ArithmeticException(
+            "the Gram matrix of " +
+              n +
+              " columns is not positive definite even with damping 1.0, so it is damaged; --overwrite measures it again"
+          );
+        }
       }
-      throw new ArithmeticException(
-        "the Gram matrix of " + n + " columns is not positive definite, even with damping " + used / 10
-      );
     } catch (RuntimeException | Error e) {
       scope.close();
       throw e;
     }
+  }
+
+  /** A damping that has been raised tenfold so many times, at most 1. In decimal, so that it reads as the first one does. */
+  private static double damping(double first, int raised) {
+    return Math.min(1, BigDecimal.valueOf(first).scaleByPowerOfTen(raised).doubleValue());
   }
 
   /**
@@ -163,8 +175,7 @@ final class PreparedGram implements AutoCloseable {
     return sums;
   }
 
-  private static Matrix root(Device device, Scope scope, Matrix gram, float ridge) {
-    Matrix root = scope.matrix(gram.rows(), gram.columns());
+  private static boolean factorRoot(Device device, Matrix gram, float ridge, Matrix root) {
     try (Arena arena = Arena.ofConfined()) {
       MemorySegment row = arena.allocate(GridBand.FLOAT, gram.columns());
       for (int i = 0; i < gram.rows(); i++) {
@@ -173,10 +184,7 @@ final class PreparedGram implements AutoCloseable {
         device.upload(row, root.rows(i, 1));
       }
     }
-    if (device.cholesky(root, root) != 0) {
-      throw new ArithmeticException("the Gram matrix of " + gram.rows() + " columns is not positive definite");
-    }
-    return root;
+    return device.cholesky(root, root) == 0;
   }
 
   int columns() {

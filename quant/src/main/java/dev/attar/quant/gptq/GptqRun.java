@@ -252,7 +252,10 @@ public final class GptqRun {
     plan = QuantizationPlan.quantize(model, types(calibrator, device));
     plan.requireNoProblems();
     plans = new LinkedHashMap<>();
-    plan.tensors().forEach(tensor -> plans.put(tensor.name(), tensor));
+    for (TensorPlan step : plan.tensors()) {
+      plans.put(step.name(), step);
+      work.deleteDamaged(step.name(), step.bytesAfter());
+    }
     if (!options.roundOnly()) {
       quantizeLayers(calibrator, device);
     }
@@ -448,9 +451,14 @@ public final class GptqRun {
 
   private ImportanceMatrix importance(Calibrator calibrator) throws IOException {
     Path file = work.resolve(WorkFolder.IMPORTANCE);
-    if (!Files.exists(file)) {
-      calibrator.importance(file);
+    if (Files.exists(file)) {
+      try {
+        return ImportanceMatrix.open(file);
+      } catch (FormatException _) {
+        // Damaged by a power cut, say: it is measured again and replaced.
+      }
     }
+    calibrator.importance(file);
     return ImportanceMatrix.open(file);
   }
 

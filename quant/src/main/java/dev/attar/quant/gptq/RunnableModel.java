@@ -1,5 +1,6 @@
 package dev.attar.quant.gptq;
 
+import dev.attar.formats.FormatException;
 import dev.attar.formats.Model;
 import dev.attar.formats.architecture.OutputType;
 import dev.attar.formats.gguf.GgufModel;
@@ -22,7 +23,7 @@ public final class RunnableModel {
   /**
    * The file of a GGUF model; any other one is converted, its weights as they are.
    *
-   * @param converted where to; a file that is there is taken for the result of an earlier call
+   * @param converted where to; a file that is there is taken for the result of an earlier call, unless it is damaged
    * @param threads how many convert
    * @return the file that llama.cpp can load
    */
@@ -31,10 +32,21 @@ public final class RunnableModel {
     if (!needsConversion(model)) {
       return model.source();
     }
-    if (!Files.exists(converted)) {
+    if (!isThere(converted)) {
       QuantizationPlan plan = QuantizationPlan.convert(model, OutputType.AUTO.resolve(model));
-      QuantizationRun.run(model, plan, converted, false, threads, progress);
+      QuantizationRun.run(model, plan, converted, true, threads, progress);
     }
     return converted;
+  }
+
+  private static boolean isThere(Path converted) throws IOException {
+    if (!Files.exists(converted)) {
+      return false;
+    }
+    try (GgufModel _ = GgufModel.open(converted)) {
+      return true;
+    } catch (FormatException _) {
+      return false;
+    }
   }
 }

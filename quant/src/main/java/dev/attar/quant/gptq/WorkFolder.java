@@ -261,6 +261,14 @@ final class WorkFolder implements AutoCloseable {
     return Optional.of(mapped);
   }
 
+  /** Removes a tensor's file if it does not have the bytes that it must have, so that the tensor is done again. */
+  void deleteDamaged(String tensor, long bytes) throws IOException {
+    Path file = tensorFile(tensor);
+    if (Files.exists(file) && Files.size(file) != bytes) {
+      Files.delete(file);
+    }
+  }
+
   /** Removes the folder if nothing in it took long to make: a run that failed at once is none to go on with. */
   void deleteIfIdle() throws IOException {
     if (lock.isOpen() && !Files.exists(path.resolve(IMPORTANCE))) {

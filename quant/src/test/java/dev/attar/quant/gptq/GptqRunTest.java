@@ -21,9 +21,11 @@ import dev.attar.quant.QuantizationException;
 import dev.attar.quant.QuantizeOptions;
 import dev.attar.quant.TensorTypeRule;
 import java.io.IOException;
+import java.nio.channels.FileChannel;
 import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -304,6 +306,34 @@ class GptqRunTest {
     assertEquals(result.tensors(), resumed.tensors());
     assertEquals(-1, Files.mismatch(expected, out));
     assertFalse(Files.exists(WorkFolder.of(out)));
+  }
+
+  /** What a power cut may leave of files that were there whole. */
+  @Test
+  void damagedFilesAreMadeAgain() throws IOException, InterruptedException {
+    Listener stopping = new Listener();
+    stopping.then = _ -> {
+      if (stopping.tensors.size() == 3) {
+        throw new IllegalStateException("stopped");
+      }
+    };
+    assertThrows(IllegalStateException.class, () -> run(q4(), options(false, MUCH), stopping));
+    Path work = WorkFolder.of(out);
+    truncate(work.resolve("model.gguf"), 100_000);
+    truncate(work.resolve(WorkFolder.IMPORTANCE), 0);
+    truncate(work.resolve(WorkFolder.tensorName(stopping.tensors.getFirst().name())), 1000);
+    Listener last = new Listener();
+    GptqResult resumed = run(q4(), resumed(options(false, MUCH)), last);
+    assertTrue(last.phases.containsAll(List.of("converting", "measuring importance")), last.phases.toString());
+    assertEquals(MATRICES - 2, last.tensors.size());
+    assertEquals(result.tensors(), resumed.tensors());
+    assertEquals(-1, Files.mismatch(expected, out));
+  }
+
+  private static void truncate(Path file, long bytes) throws IOException {
+    try (FileChannel channel = FileChannel.open(file, StandardOpenOption.WRITE)) {
+      channel.truncate(bytes);
+    }
   }
 
   @Test

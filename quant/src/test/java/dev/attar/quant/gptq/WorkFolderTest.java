@@ -183,6 +183,11 @@ class WorkFolderTest {
     }
     QuantizationException e = assertThrows(QuantizationException.class, () -> opened.tensor(NAME, 6));
     assertEquals(opened.tensorFile(NAME) + ": 5 bytes, expected 6 of " + NAME, e.getMessage());
+    opened.deleteDamaged("other", 5);
+    opened.deleteDamaged(NAME, 5);
+    assertTrue(Files.exists(opened.tensorFile(NAME)));
+    opened.deleteDamaged(NAME, 6);
+    assertEquals(Optional.empty(), opened.tensor(NAME, 6));
   }
 
   @Test

@@ -89,7 +89,7 @@ public final class GgufWriter implements AutoCloseable {
     throws IOException {
     GgufLayout layout = GgufLayout.of(metadata, tensors);
     Path target = checkOutput(out, overwrite);
-    checkSpace(out, target, layout.fileBytes());
+    checkSpace(out, target.getParent(), layout.fileBytes());
     String name = target.getFileName().toString();
     String stem = name.substring(0, Math.min(name.length(), MAX_STEM));
     Path temporary = target.resolveSibling("." + stem + "." + UUID.randomUUID() + ".part");
@@ -132,8 +132,14 @@ public final class GgufWriter implements AutoCloseable {
     return new FileAlreadyExistsException(out.toString(), null, "already exists, use --overwrite to replace it");
   }
 
-  private static void checkSpace(Path out, Path target, long needed) throws IOException {
-    long usable = Files.getFileStore(target.getParent()).getUsableSpace();
+  /**
+   * Checks that a folder's disk has room.
+   *
+   * @param out what needs it, for the message
+   * @throws IOException if it does not have so many bytes
+   */
+  public static void checkSpace(Path out, Path folder, long needed) throws IOException {
+    long usable = Files.getFileStore(folder).getUsableSpace();
     if (usable >= 0 && usable < needed) {
       throw new IOException(
         String.format(Locale.ROOT, "%s: needs %,d bytes, only %,d are free on the disk", out, needed, usable)

@@ -26,6 +26,7 @@ import dev.attar.quant.QuantizationRun;
 import dev.attar.quant.QuantizeOptions;
 import dev.attar.quant.TensorPlan;
 import dev.attar.quant.TensorRole;
+import dev.attar.quant.TypeCandidates;
 import dev.attar.quant.budget.BudgetPlan;
 import dev.attar.quant.budget.BudgetPlanner;
 import dev.attar.quant.budget.LossModel;
@@ -86,6 +87,8 @@ public final class GptqRun {
   private RunSettings settings;
   private WorkFolder work;
   private Path runnable;
+  private QuantizationPlan least; // as small as any that may come of this
+  private List<TensorInfo> toChoose = List.of();
   private QuantizationPlan plan;
   private ImportanceMatrix importance;
   private Map<String, TensorPlan> plans;
@@ -238,6 +241,7 @@ public final class GptqRun {
         plan = copy.get().plan();
         write(Map.of());
       } else {
+        GgufWriter.checkSpace(work.path(), work.path(), spaceNeeded());
         measure((calibrator, device) -> {
           quantize(calibrator, device);
           tokens.set(calibrator.tokens());
@@ -292,17 +296,21 @@ public final class GptqRun {
     }
     QuantizeOptions expected = withImportance(ExpectedImportance.of(model, options.texts().getFirst(), output));
     if (budget.isEmpty()) {
-      require(QuantizationPlan.quantize(model, expected));
+      least = QuantizationPlan.quantize(model, expected);
+      require(least);
       return Optional.empty();
     }
     BudgetPlanner planner = BudgetPlanner.of(model, expected, budget.get().target(), BudgetPlanner.LADDER);
     Optional<BudgetPlan> unchanged = planner.unchanged();
     if (unchanged.isEmpty()) {
       memory.requireForChoosing(planner);
-      require(planner.smallest());
+      least = planner.smallest();
+      toChoose = planner.tensors().stream().map(TypeCandidates::tensor).toList();
+      require(least);
       return Optional.empty();
     }
-    require(unchanged.get().plan());
+    least = unchanged.get().plan();
+    require(least);
     if (!unchanged.get().plan().tensors().stream().allMatch(TensorPlan::copies)) {
       return Optional.empty();
     }
@@ -314,6 +322,30 @@ public final class GptqRun {
     if (!options.roundOnly()) {
       memory.requireFor(expected);
     }
+  }
+
+  /** Bytes that the disk of the work folder must at least have for what the run is still to write. */
+  private long spaceNeeded() throws IOException {
+    Path target = Files.exists(out) ? out.toRealPath() : out.toAbsolutePath();
+    boolean sameDisk = Files.getFileStore(target.getParent()).equals(Files.getFileStore(work.path()));
+    long after = sameDisk ? least.fileBytes() : 0;
+    long grams = 0;
+    if (!options.roundOnly()) {
+      after += WorkSpace.forTensors(least, work);
+    }
+    if (!toChoose.isEmpty() && work.readTypes().isEmpty()) {
+      grams = WorkSpace.forGrams(toChoose, false);
+    } else if (!options.roundOnly()) {
+      List<TensorInfo> weights = WorkSpace.missing(least, work).stream().map(TensorPlan::source).toList();
+      grams = WorkSpace.forGrams(weights, sequential);
+      if (!sequential) {
+        // Where memory does not suffice for all, passes fill at least half of it, and files take half of what matrices do in memory.
+        grams = Math.min(grams, memory.forMatrices() / 4);
+      }
+    }
+    // Gram matrices are gone when the output is written.
+    long held = WorkSpace.held(work.resolve("gram"));
+    return WorkSpace.forModel(model, work.resolve("model.gguf")) + Math.max(0, Math.max(grams, after) - held);
   }
 
   private void warnOfNoChoice() {

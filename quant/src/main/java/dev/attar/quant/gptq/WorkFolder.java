@@ -133,6 +133,11 @@ final class WorkFolder implements AutoCloseable {
     }
   }
 
+  /** Where it is. */
+  Path path() {
+    return path;
+  }
+
   /** Where things are that others write. */
   Path resolve(String name) {
     return path.resolve(name);

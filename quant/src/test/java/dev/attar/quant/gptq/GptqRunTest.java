@@ -8,10 +8,12 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.attar.calibration.GramPlan;
+import dev.attar.formats.Metadata;
 import dev.attar.formats.MetadataValue;
 import dev.attar.formats.Model;
 import dev.attar.formats.Models;
 import dev.attar.formats.Tensor;
+import dev.attar.formats.TensorInfo;
 import dev.attar.formats.TensorType;
 import dev.attar.formats.gguf.GgufModel;
 import dev.attar.formats.imatrix.ImportanceMatrix;
@@ -305,6 +307,66 @@ class GptqRunTest {
     assertEquals(MATRICES - 9 - 4, last.tensors.size());
     assertEquals(result.tensors(), resumed.tensors());
     assertEquals(-1, Files.mismatch(expected, out));
+    assertFalse(Files.exists(WorkFolder.of(out)));
+  }
+
+  /** A model with a vector that no disk holds. */
+  private record Vast(Model model) implements Model {
+    private record Vector(TensorInfo info) implements Tensor {
+      @Override
+      public void readRows(long firstRow, int rows, byte[] out, int outOffset) {
+        throw new AssertionError("nothing is read");
+      }
+
+      @Override
+      public void decodeRows(long firstRow, int rows, float[] out, int outOffset) {
+        throw new AssertionError("nothing is read");
+      }
+    }
+
+    @Override
+    public Path source() {
+      return model.source();
+    }
+
+    @Override
+    public List<Path> files() {
+      return model.files();
+    }
+
+    @Override
+    public Metadata metadata() {
+      return model.metadata();
+    }
+
+    @Override
+    public List<Tensor> tensors() {
+      List<Tensor> tensors = new ArrayList<>(model.tensors());
+      tensors.add(new Vector(new TensorInfo("blk.3.vast.bias", TensorType.F32, new long[] { 1L << 58 })));
+      return tensors;
+    }
+
+    @Override
+    public void close() throws IOException {
+      model.close();
+    }
+  }
+
+  @Test
+  void tooLittleRoomOnTheDiskIsToldBeforeAnythingIsDone() throws IOException {
+    Listener none = new Listener();
+    try (Model vast = new Vast(Models.open(SAMPLE))) {
+      IOException e = assertThrows(IOException.class, () ->
+        GptqRun.run(vast, q4(), Optional.empty(), options(false, MUCH), out, none)
+      );
+      // Twice 2^60 bytes: the converted model and the result.
+      assertTrue(
+        e.getMessage().startsWith(WorkFolder.of(out) + ": needs 2,305,843,009,") &&
+          e.getMessage().endsWith(" are free on the disk"),
+        e.getMessage()
+      );
+    }
+    assertEquals(Set.of(), none.phases);
     assertFalse(Files.exists(WorkFolder.of(out)));
   }
 

@@ -12,7 +12,10 @@ import java.lang.invoke.MethodHandle;
 import java.lang.invoke.MethodHandles;
 import java.lang.invoke.MethodType;
 
-/** BLAS's products and solutions of matrices, and LAPACK's factorization of a panel, in one precision. Matrices are row-major; nothing is checked. */
+/**
+ * BLAS's products and solutions of matrices, and LAPACK's factorization of a panel, in one precision. Matrices are row-major; nothing is
+ * checked.
+ */
 final class Level3 {
 
   private static final int ROW_MAJOR = 101;

@@ -9,16 +9,20 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
+import java.util.OptionalInt;
+import java.util.OptionalLong;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.BooleanSupplier;
+import java.util.stream.IntStream;
 import jdk.incubator.vector.FloatVector;
 
 /**
  * Computes with the processor. Results are the same bit for bit with any number of threads, but for eigenvectors and singular values,
  * whose iterations OpenBLAS shares out itself.
  */
-final class CpuDevice implements Device {
+final class CpuDevice extends CheckedDevice<CpuMatrix> {
 
   private static final ValueLayout.OfFloat LITTLE_ENDIAN = JAVA_FLOAT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
 
@@ -30,9 +34,9 @@ final class CpuDevice implements Device {
   private final Workers workers;
   private final BlockedAlgebra algebra;
   private final CpuQuantization quantization;
-  private volatile boolean closed;
 
   CpuDevice(OpenBlas blas, int threads) {
+    super(CpuMatrix.class);
     this.blas = blas;
     this.threads = Math.min(threads, blas.maxThreads());
     workers = new Workers(this.threads);
@@ -59,8 +63,7 @@ final class CpuDevice implements Device {
   }
 
   @Override
-  public Scope scope() {
-    checkOpen();
+  protected Scope newScope() {
     return new CpuScope();
   }
 
@@ -91,87 +94,80 @@ final class CpuDevice implements Device {
   }
 
   @Override
-  public void upload(MemorySegment from, Matrix to) {
-    CpuMatrix matrix = own("upload", "the matrix", to);
-    checkBytes("upload", from, matrix);
-    MemorySegment.copy(from, LITTLE_ENDIAN, 0, matrix.values(), JAVA_FLOAT, 0, count(matrix));
+  protected void uploadChecked(MemorySegment from, CpuMatrix to) {
+    MemorySegment.copy(from, LITTLE_ENDIAN, 0, to.values(), JAVA_FLOAT, 0, to.count());
   }
 
   @Override
-  public void download(Matrix from, MemorySegment to) {
-    CpuMatrix matrix = own("download", "the matrix", from);
-    checkBytes("download", to, matrix);
-    MemorySegment.copy(matrix.values(), JAVA_FLOAT, 0, to, LITTLE_ENDIAN, 0, count(matrix));
-  }
-
-  private static long count(CpuMatrix matrix) {
-    return (long) matrix.rows() * matrix.columns();
-  }
-
-  private static void checkBytes(String operation, MemorySegment segment, CpuMatrix matrix) {
-    if (segment.byteSize() < matrix.values().byteSize()) {
-      throw new IllegalArgumentException(
-        operation + ": " + segment.byteSize() + " bytes for a matrix " + matrix + " of " + matrix.values().byteSize()
-      );
-    }
+  protected void downloadChecked(CpuMatrix from, MemorySegment to) {
+    MemorySegment.copy(from.values(), JAVA_FLOAT, 0, to, LITTLE_ENDIAN, 0, from.count());
   }
 
   @Override
-  public void gemm(float alpha, Matrix a, boolean transposeA, Matrix b, boolean transposeB, float beta, Matrix c) {
-    CpuMatrix left = own("gemm", "a", a);
-    CpuMatrix right = own("gemm", "b", b);
-    CpuMatrix result = own("gemm", "c", c);
-    int m = transposeA ? left.columns() : left.rows();
-    int k = transposeA ? left.rows() : left.columns();
-    int n = transposeB ? right.rows() : right.columns();
-    checkShape("gemm", "b", right, transposeB ? n : k, transposeB ? k : n);
-    checkShape("gemm", "c", result, m, n);
-    checkApart("gemm", "c", result, "a", left);
-    checkApart("gemm", "c", result, "b", right);
+  protected void transposeChecked(CpuMatrix from, CpuMatrix to) {
+    int rows = from.rows();
+    int columns = from.columns();
     compute(() ->
-      algebra.gemm(alpha, left.values(), transposeA, right.values(), transposeB, beta, result.values(), m, n, k)
+      workers.share(0, rows, ROWS, (first, end) -> {
+        for (int column = 0; column < columns; column += ROWS) {
+          for (int i = first; i < end; i++) {
+            for (int j = column; j < Math.min(columns, column + ROWS); j++) {
+              float value = from.values().getAtIndex(JAVA_FLOAT, (long) i * columns + j);
+              to.values().setAtIndex(JAVA_FLOAT, (long) j * rows + i, value);
+            }
+          }
+        }
+      })
     );
   }
 
   @Override
-  public void syrk(float alpha, Matrix x, float beta, Matrix c) {
-    CpuMatrix factor = own("syrk", "x", x);
-    CpuMatrix result = own("syrk", "c", c);
-    int d = factor.columns();
-    checkShape("syrk", "c", result, d, d);
-    checkApart("syrk", "c", result, "x", factor);
+  protected void gemmChecked(
+    float alpha,
+    CpuMatrix a,
+    boolean transposeA,
+    CpuMatrix b,
+    boolean transposeB,
+    float beta,
+    CpuMatrix c
+  ) {
+    int k = transposeA ? a.rows() : a.columns();
+    compute(() ->
+      algebra.gemm(alpha, a.values(), transposeA, b.values(), transposeB, beta, c.values(), c.rows(), c.columns(), k)
+    );
+  }
+
+  @Override
+  protected void syrkChecked(float alpha, CpuMatrix x, float beta, CpuMatrix c) {
+    int d = x.columns();
     compute(() -> {
       if (beta == 0) {
         // A library may multiply with 0, and what is not finite would stay.
         workers.share(0, d, ROWS, (from, to) -> {
           for (int i = from; i < to; i++) {
-            result.values().asSlice(4 * ((long) i * d + i), 4L * (d - i)).fill((byte) 0);
+            c.values().asSlice(4 * ((long) i * d + i), 4L * (d - i)).fill((byte) 0);
           }
         });
       }
-      algebra.syrk(alpha, factor.values(), beta, result.values(), factor.rows(), d);
+      algebra.syrk(alpha, x.values(), beta, c.values(), x.rows(), d);
     });
   }
 
   @Override
-  public int cholesky(Matrix a, Matrix lower) {
-    CpuMatrix source = own("cholesky", "a", a);
-    CpuMatrix result = own("cholesky", "lower", lower);
-    int n = order("cholesky", "a", source);
-    checkShape("cholesky", "lower", result, n, n);
-    checkApartOrSame("cholesky", "lower", result, "a", source);
+  protected int choleskyChecked(CpuMatrix a, CpuMatrix lower) {
+    int n = a.rows();
     AtomicInteger outcome = new AtomicInteger();
     compute(() -> {
       try (Arena arena = Arena.ofShared()) {
         MemorySegment factor = doubles(arena, n, n, "a Cholesky factor");
-        int finite = transposeUpper(source.values(), factor, n);
+        int finite = transposeUpper(a.values(), factor, n);
         outcome.set(factorInPlace(blas.doubles(), factor, finite, n));
         if (outcome.get() == 0) {
           workers.share(0, n, ROWS, (from, to) -> {
             for (int i = from; i < to; i++) {
               long row = (long) i * n;
-              narrow(factor, row, result.values(), row, i + 1);
-              result.values().asSlice(4 * (row + i + 1), 4L * (n - i - 1)).fill((byte) 0);
+              narrow(factor, row, lower.values(), row, i + 1);
+              lower.values().asSlice(4 * (row + i + 1), 4L * (n - i - 1)).fill((byte) 0);
             }
           });
         }
@@ -206,22 +202,20 @@ final class CpuDevice implements Device {
   }
 
   @Override
-  public void triangularInverse(Matrix lower) {
-    CpuMatrix matrix = own("triangularInverse", "lower", lower);
-    int n = order("triangularInverse", "lower", matrix);
-    checkDiagonal("triangularInverse", matrix);
+  protected void triangularInverseChecked(CpuMatrix lower) {
+    int n = lower.rows();
     compute(() -> {
       try (Arena arena = Arena.ofShared()) {
         MemorySegment copy = doubles(arena, n, n, "a triangular inverse");
         workers.share(0, n, ROWS, (from, to) -> {
           for (int i = from; i < to; i++) {
-            widen(matrix.values(), (long) i * n, copy, (long) i * n, i + 1);
+            widen(lower.values(), (long) i * n, copy, (long) i * n, i + 1);
           }
         });
         algebra.invertLower(copy, n, (column, width, values) -> {
           for (int i = column; i < n; i++) {
             long row = (long) (i - column) * width;
-            narrow(values, row, matrix.values(), (long) i * n + column, Math.min(width, i + 1 - column));
+            narrow(values, row, lower.values(), (long) i * n + column, Math.min(width, i + 1 - column));
           }
         });
       }
@@ -229,84 +223,70 @@ final class CpuDevice implements Device {
   }
 
   @Override
-  public void triangularSolve(Matrix lower, boolean transpose, Matrix b) {
-    CpuMatrix matrix = own("triangularSolve", "lower", lower);
-    CpuMatrix result = own("triangularSolve", "b", b);
-    int n = order("triangularSolve", "lower", matrix);
-    checkShape("triangularSolve", "b", result, n, result.columns());
-    checkApart("triangularSolve", "b", result, "lower", matrix);
-    checkDiagonal("triangularSolve", matrix);
-    compute(() -> algebra.solveLower(transpose, matrix.values(), result.values(), n, result.columns()));
+  protected void triangularSolveChecked(CpuMatrix lower, boolean transpose, CpuMatrix b) {
+    compute(() -> algebra.solveLower(transpose, lower.values(), b.values(), b.rows(), b.columns()));
   }
 
   @Override
-  public void symmetricEigen(Matrix a, float[] values, Matrix vectors) {
-    CpuMatrix source = own("symmetricEigen", "a", a);
-    CpuMatrix result = own("symmetricEigen", "vectors", vectors);
-    int n = order("symmetricEigen", "a", source);
-    checkLength("symmetricEigen", values, n);
-    checkShape("symmetricEigen", "vectors", result, n, n);
-    checkApartOrSame("symmetricEigen", "vectors", result, "a", source);
-    if (n > OpenBlas.MAX_EIGEN_ORDER) {
-      throw new IllegalArgumentException("symmetricEigen: a is " + source + ", at most " + OpenBlas.MAX_EIGEN_ORDER);
-    }
+  protected int maxEigenOrder() {
+    return OpenBlas.MAX_EIGEN_ORDER;
+  }
+
+  @Override
+  protected boolean symmetricEigenChecked(CpuMatrix a, float[] values, CpuMatrix vectors) {
+    int n = a.rows();
+    AtomicBoolean converged = new AtomicBoolean();
     compute(() -> {
       try (Arena arena = Arena.ofShared()) {
         MemorySegment copy = doubles(arena, n, n, "eigenvectors");
         workers.share(0, n, ROWS, (from, to) -> {
           for (int i = from; i < to; i++) {
             long diagonal = (long) i * n + i;
-            checkFinite("symmetricEigen", source, i, i);
-            widen(source.values(), diagonal, copy, diagonal, n - i);
+            widen(a.values(), diagonal, copy, diagonal, n - i);
           }
         });
         MemorySegment spectrum = doubles(arena, 1, n, "eigenvalues");
-        if (!withAllThreads(() -> blas.symmetricEigen(n, copy, spectrum))) {
-          throw new ArithmeticException("symmetricEigen: no convergence for a " + source);
+        converged.set(withAllThreads(() -> blas.symmetricEigen(n, copy, spectrum)));
+        if (converged.get()) {
+          narrowAll(copy, vectors);
+          narrow(spectrum, 0, MemorySegment.ofArray(values), 0, n);
         }
-        narrowAll(copy, result);
-        narrow(spectrum, 0, MemorySegment.ofArray(values), 0, n);
       }
     });
+    return converged.get();
   }
 
   @Override
-  public void svd(Matrix a, Matrix u, float[] values, Matrix vt) {
-    CpuMatrix source = own("svd", "a", a);
-    CpuMatrix left = own("svd", "u", u);
-    CpuMatrix right = own("svd", "vt", vt);
-    int m = source.rows();
-    int n = source.columns();
+  protected boolean canSvd(int rows, int columns) {
+    return OpenBlas.canSvd(rows, columns);
+  }
+
+  @Override
+  protected boolean svdChecked(CpuMatrix a, CpuMatrix u, float[] values, CpuMatrix vt) {
+    int m = a.rows();
+    int n = a.columns();
     int k = Math.min(m, n);
-    checkShape("svd", "u", left, m, k);
-    checkLength("svd", values, k);
-    checkShape("svd", "vt", right, k, n);
-    checkApart("svd", "u", left, "a", source);
-    checkApart("svd", "vt", right, "a", source);
-    checkApart("svd", "vt", right, "u", left);
-    if (!OpenBlas.canSvd(m, n)) {
-      throw new IllegalArgumentException("svd: a is " + source + ", too large for LAPACK");
-    }
+    AtomicBoolean converged = new AtomicBoolean();
     compute(() -> {
       try (Arena arena = Arena.ofShared()) {
         MemorySegment copy = doubles(arena, m, n, "singular values");
         workers.share(0, m, ROWS, (from, to) -> {
           for (int i = from; i < to; i++) {
-            checkFinite("svd", source, i, 0);
-            widen(source.values(), (long) i * n, copy, (long) i * n, n);
+            widen(a.values(), (long) i * n, copy, (long) i * n, n);
           }
         });
         MemorySegment leftVectors = doubles(arena, m, k, "singular vectors");
         MemorySegment spectrum = doubles(arena, 1, k, "singular values");
         MemorySegment rightVectors = doubles(arena, k, n, "singular vectors");
-        if (!withAllThreads(() -> blas.svd(m, n, copy, leftVectors, spectrum, rightVectors))) {
-          throw new ArithmeticException("svd: no convergence for a " + source);
+        converged.set(withAllThreads(() -> blas.svd(m, n, copy, leftVectors, spectrum, rightVectors)));
+        if (converged.get()) {
+          narrowAll(leftVectors, u);
+          narrow(spectrum, 0, MemorySegment.ofArray(values), 0, k);
+          narrowAll(rightVectors, vt);
         }
-        narrowAll(leftVectors, left);
-        narrow(spectrum, 0, MemorySegment.ofArray(values), 0, k);
-        narrowAll(rightVectors, right);
       }
     });
+    return converged.get();
   }
 
   private static MemorySegment doubles(Arena arena, int rows, int columns, String what) {
@@ -360,125 +340,85 @@ final class CpuDevice implements Device {
   }
 
   @Override
-  public void mirror(Matrix a) {
-    CpuMatrix matrix = own("mirror", "a", a);
-    checkShape("mirror", "a", matrix, matrix.rows(), matrix.rows());
-    quantization.mirror(LaneMatrix.of(matrix));
+  protected void mirrorChecked(CpuMatrix a) {
+    quantization.mirror(LaneMatrix.of(a));
   }
 
   @Override
-  public int feedbackFactor(Matrix gram, float ridge, int[] order, Matrix factor) {
-    int n = order.length;
-    CpuMatrix h = own("feedbackFactor", "gram", gram);
-    CpuMatrix result = own("feedbackFactor", "factor", factor);
-    checkShape("feedbackFactor", "gram", h, n, n);
-    checkShape("feedbackFactor", "factor", result, n, n);
-    checkApart("feedbackFactor", "factor", result, "gram", h);
-    checkOrder("feedbackFactor", order);
-    checkOpen();
-    return quantization.feedbackFactor(LaneMatrix.of(h), ridge, order.clone(), LaneMatrix.of(result));
-  }
-
-  private static void checkOrder(String operation, int[] order) {
-    boolean[] seen = new boolean[order.length];
-    for (int column : order) {
-      if (column < 0 || column >= order.length || seen[column]) {
-        throw new IllegalArgumentException(operation + ": an order that is no permutation, at " + column);
-      }
-      seen[column] = true;
-    }
+  protected int feedbackFactorChecked(CpuMatrix gram, float ridge, int[] order, CpuMatrix factor) {
+    return quantization.feedbackFactor(LaneMatrix.of(gram), ridge, order, LaneMatrix.of(factor));
   }
 
   @Override
-  public void columnWalk(
-    Matrix weights,
-    Matrix factor,
+  protected void columnWalkChecked(
+    CpuMatrix weights,
+    CpuMatrix factor,
     float ridge,
     int[] order,
     QuantizationGrid grid,
     int reach,
-    Matrix levels,
+    CpuMatrix levels,
     double[] errors
   ) {
-    CpuMatrix f = own("columnWalk", "factor", factor);
-    checkOrder("columnWalk", order);
-    checkShape("columnWalk", "factor", f, order.length, order.length);
-    checkGrid("columnWalk", weights, grid, levels, errors);
-    checkReach(grid, reach, order);
-    checkShape("columnWalk", "weights", (CpuMatrix) weights, order.length, grid.rows());
-    quantization.columnWalk(
-      LaneMatrix.of(weights),
-      LaneMatrix.of(factor),
-      ridge,
-      order.clone(),
-      grid,
-      reach,
-      LaneMatrix.of(levels),
-      errors
-    );
-  }
-
-  private static void checkReach(QuantizationGrid grid, int reach, int[] order) {
-    if (reach < 0) {
-      throw new IllegalArgumentException("columnWalk: reach " + reach + ", expected at least 0");
-    }
-    for (int i = 0; reach > 0 && i < order.length; i++) {
-      int first = order[i - (i % grid.groupLength())];
-      if (order[i] / grid.groupLength() != first / grid.groupLength()) {
-        throw new IllegalArgumentException("columnWalk: an order that leaves a group of columns and comes back");
-      }
-    }
-  }
-
-  private void checkGrid(String operation, Matrix weights, QuantizationGrid grid, Matrix levels, double[] errors) {
-    CpuMatrix w = own(operation, "weights", weights);
-    CpuMatrix chosen = own(operation, "levels", levels);
-    checkShape(operation, "weights", w, grid.columns(), grid.rows());
-    checkShape(operation, "levels", chosen, grid.columns(), grid.rows());
-    checkApart(operation, "levels", chosen, "weights", w);
-    CpuMatrix _ = own(operation, "grid.d", grid.d());
-    CpuMatrix _ = own(operation, "grid.dmin", grid.dmin());
-    CpuMatrix _ = own(operation, "grid.scale", grid.scale());
-    CpuMatrix _ = own(operation, "grid.minimum", grid.minimum());
-    if (errors.length != grid.rows()) {
-      throw new IllegalArgumentException(
-        operation + ": room for " + errors.length + " errors, expected " + grid.rows()
-      );
-    }
+    LaneMatrix chosen = LaneMatrix.of(levels);
+    quantization.columnWalk(LaneMatrix.of(weights), LaneMatrix.of(factor), ridge, order, grid, reach, chosen, errors);
   }
 
   @Override
-  public void refine(
-    Matrix weights,
-    Matrix gram,
+  protected void refineChecked(
+    CpuMatrix weights,
+    CpuMatrix gram,
     float ridge,
     QuantizationGrid grid,
-    Matrix levels,
+    CpuMatrix levels,
     int passes,
     boolean scales,
     double[] errors
   ) {
-    CpuMatrix h = own("refine", "gram", gram);
-    checkGrid("refine", weights, grid, levels, errors);
-    checkShape("refine", "gram", h, grid.columns(), grid.columns());
-    quantization.refine(
-      LaneMatrix.of(weights),
-      LaneMatrix.of(h),
-      ridge,
-      grid,
-      LaneMatrix.of(levels),
-      passes,
-      scales,
-      errors
-    );
+    LaneMatrix chosen = LaneMatrix.of(levels);
+    quantization.refine(LaneMatrix.of(weights), LaneMatrix.of(gram), ridge, grid, chosen, passes, scales, errors);
   }
 
   @Override
-  public void gramErrors(Matrix weights, Matrix gram, QuantizationGrid grid, Matrix levels, double[] errors) {
-    CpuMatrix h = own("gramErrors", "gram", gram);
-    checkGrid("gramErrors", weights, grid, levels, errors);
-    checkShape("gramErrors", "gram", h, grid.columns(), grid.columns());
-    quantization.gramErrors(LaneMatrix.of(weights), LaneMatrix.of(h), grid, LaneMatrix.of(levels), errors);
+  protected void gramErrorsChecked(
+    CpuMatrix weights,
+    CpuMatrix gram,
+    QuantizationGrid grid,
+    CpuMatrix levels,
+    double[] errors
+  ) {
+    quantization.gramErrors(LaneMatrix.of(weights), LaneMatrix.of(gram), grid, LaneMatrix.of(levels), errors);
+  }
+
+  @Override
+  protected OptionalInt zeroOnDiagonal(CpuMatrix square) {
+    return IntStream.range(0, square.rows())
+      .filter(i -> get(square, (long) i * square.columns() + i) == 0)
+      .findFirst();
+  }
+
+  @Override
+  protected OptionalLong firstNotFinite(CpuMatrix matrix, boolean upper) {
+    int columns = matrix.columns();
+    AtomicLong first = new AtomicLong(Long.MAX_VALUE);
+    compute(() ->
+      workers.share(0, matrix.rows(), ROWS, (from, to) -> {
+        for (int i = from; i < to; i++) {
+          for (int j = upper ? i : 0; j < columns; j++) {
+            if (!Float.isFinite(get(matrix, (long) i * columns + j))) {
+              first.accumulateAndGet((long) i * columns + j, Math::min);
+              return;
+            }
+          }
+        }
+      })
+    );
+    return first.get() == Long.MAX_VALUE ? OptionalLong.empty() : OptionalLong.of(first.get());
+  }
+
+  @Override
+  protected float get(CpuMatrix matrix, long index) {
+    return matrix.values().getAtIndex(JAVA_FLOAT, index);
   }
 
   /**
@@ -510,78 +450,8 @@ final class CpuDevice implements Device {
     return result.get();
   }
 
-  private void checkOpen() {
-    if (closed) {
-      throw new IllegalStateException("the device is closed");
-    }
-  }
-
-  /** A matrix of this device; named for the message. */
-  private CpuMatrix own(String operation, String name, Matrix matrix) {
-    checkOpen();
-    if (!(matrix instanceof CpuMatrix own) || own.device() != this) {
-      throw new IllegalArgumentException(operation + ": " + name + " is of another device");
-    }
-    if (!own.values().scope().isAlive()) {
-      throw new IllegalStateException(operation + ": " + name + "'s scope is closed");
-    }
-    return own;
-  }
-
-  private static void checkShape(String operation, String name, CpuMatrix matrix, int rows, int columns) {
-    if (matrix.rows() != rows || matrix.columns() != columns) {
-      throw new IllegalArgumentException(
-        operation + ": " + name + " is " + matrix + ", expected (" + rows + ", " + columns + ")"
-      );
-    }
-  }
-
-  private static int order(String operation, String name, CpuMatrix matrix) {
-    checkShape(operation, name, matrix, matrix.rows(), matrix.rows());
-    return matrix.rows();
-  }
-
-  private static void checkLength(String operation, float[] values, int count) {
-    if (values.length != count) {
-      throw new IllegalArgumentException(operation + ": values has " + values.length + ", expected " + count);
-    }
-  }
-
-  private static void checkDiagonal(String operation, CpuMatrix matrix) {
-    for (int i = 0; i < matrix.rows(); i++) {
-      if (matrix.values().getAtIndex(JAVA_FLOAT, (long) i * matrix.columns() + i) == 0) {
-        throw new IllegalArgumentException(operation + ": lower has 0 at (" + i + ", " + i + "), expected no 0 there");
-      }
-    }
-  }
-
-  /** Refuses a row that has a NaN or an infinity at a column or after it: LAPACK might not return. */
-  private static void checkFinite(String operation, CpuMatrix matrix, int row, int column) {
-    for (int j = column; j < matrix.columns(); j++) {
-      float value = matrix.values().getAtIndex(JAVA_FLOAT, (long) row * matrix.columns() + j);
-      if (!Float.isFinite(value)) {
-        throw new IllegalArgumentException(
-          operation + ": a has " + value + " at (" + row + ", " + j + "), expected finite numbers"
-        );
-      }
-    }
-  }
-
-  private static void checkApartOrSame(String operation, String result, CpuMatrix to, String source, CpuMatrix from) {
-    if (!to.is(from)) {
-      checkApart(operation, result, to, source, from);
-    }
-  }
-
-  private static void checkApart(String operation, String result, CpuMatrix to, String source, CpuMatrix from) {
-    if (to.overlaps(from)) {
-      throw new IllegalArgumentException(operation + ": " + result + " would overwrite " + source);
-    }
-  }
-
   @Override
-  public void close() {
-    closed = true;
+  protected void closeChecked() {
     workers.close();
   }
 }

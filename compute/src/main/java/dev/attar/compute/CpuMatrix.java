@@ -9,7 +9,7 @@ import java.util.Objects;
  * @param device whose it is
  * @param values float32 in the machine's byte order, row-major; of a whole matrix aligned to {@link NativeMemory#ALIGNMENT} bytes
  */
-record CpuMatrix(CpuDevice device, MemorySegment values, int rows, int columns) implements Matrix {
+record CpuMatrix(CpuDevice device, MemorySegment values, int rows, int columns) implements DeviceMatrix {
   @Override
   public CpuMatrix rows(int from, int count) {
     Objects.checkFromIndexSize(from, count, rows);
@@ -20,14 +20,14 @@ record CpuMatrix(CpuDevice device, MemorySegment values, int rows, int columns) 
     return new CpuMatrix(device, values.asSlice(from * stride, count * stride), count, columns);
   }
 
-  /** Whether it shares memory with another matrix. */
-  boolean overlaps(CpuMatrix other) {
-    return values.asOverlappingSlice(other.values).isPresent();
+  @Override
+  public boolean isAlive() {
+    return values.scope().isAlive();
   }
 
-  /** Whether it is the same matrix in the same memory. */
-  boolean is(CpuMatrix other) {
-    return values.address() == other.values.address() && rows == other.rows && columns == other.columns;
+  @Override
+  public long address() {
+    return values.address();
   }
 
   @Override

@@ -32,6 +32,14 @@ public interface Device extends AutoCloseable {
    */
   void download(Matrix from, MemorySegment to);
 
+  /**
+   * Writes a matrix's rows as the columns of another.
+   *
+   * @param from (m, n)
+   * @param to gets (n, m)
+   */
+  void transpose(Matrix from, Matrix to);
+
   /** {@code c = alpha op(a) op(b) + beta c}, where op transposes if so said. With beta 0, what was in c does not matter. */
   void gemm(float alpha, Matrix a, boolean transposeA, Matrix b, boolean transposeB, float beta, Matrix c);
 

@@ -126,6 +126,7 @@ abstract class DeviceContract {
       () -> get(matrix),
       () -> get(row),
       () -> device().upload(MemorySegment.ofArray(new float[4]), matrix),
+      () -> device().transpose(matrix, good),
       () -> device().gemm(1, matrix, false, good, false, 0, scope.matrix(2, 2)),
       () -> device().gemm(1, good, false, good, false, 0, matrix),
       () -> device().syrk(1, matrix, 0, scope.matrix(2, 2)),
@@ -164,6 +165,8 @@ abstract class DeviceContract {
     float[] values = new float[2];
     refuses(() -> get(foreign));
     refuses(() -> device().upload(MemorySegment.ofArray(new float[4]), foreign));
+    refuses(() -> device().transpose(foreign, result));
+    refuses(() -> device().transpose(good, foreign));
     refuses(() -> device().gemm(1, foreign, false, good, false, 0, result));
     refuses(() -> device().gemm(1, good, false, foreign, false, 0, result));
     refuses(() -> device().gemm(1, good, false, good, false, 0, foreign));
@@ -204,6 +207,20 @@ abstract class DeviceContract {
   private QuantizationGrid smallGrid(Matrix minimum) {
     Matrix ones = put(new float[] { 1, 1, 1, 1 }, 2, 2);
     return new QuantizationGrid(new float[] { -1, 0, 1 }, 1, 1, 1, 1, 0, 0, ones, ones, ones, minimum);
+  }
+
+  @ParameterizedTest
+  @CsvSource({ "1, 1", "1, 40", "40, 1", "31, 33", "32, 64", "65, 130", "300, 7" })
+  void transposes(int rows, int columns) {
+    float[] a = random(rows, columns);
+    Matrix result = put(filled(rows * columns, NAN), columns, rows);
+    Matrix matrix = put(a, rows, columns);
+    device().transpose(matrix, result);
+    assertArrayEquals(transpose(a, rows, columns), get(result));
+    assertArrayEquals(a, get(matrix));
+    refuses(() -> device().transpose(matrix, scope.matrix(columns + 1, rows)));
+    Matrix square = scope.matrix(columns, columns);
+    refuses(() -> device().transpose(square, square));
   }
 
   // --- gemm and syrk.

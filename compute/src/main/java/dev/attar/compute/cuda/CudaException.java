@@ -1,0 +1,11 @@
+package dev.attar.compute.cuda;
+
+/** A call of CUDA's driver, cuBLAS or cuSOLVER failed. The message is one line: the call, its sizes, the status. */
+public final class CudaException extends RuntimeException {
+
+  private static final long serialVersionUID = 1;
+
+  CudaException(String message) {
+    super(message);
+  }
+}

@@ -57,6 +57,15 @@ public abstract class CheckedDevice<M extends DeviceMatrix> implements Device {
   }
 
   @Override
+  public final void add(float alpha, Matrix a, Matrix to) {
+    M source = own("add", "a", a);
+    M result = own("add", "the result", to);
+    checkShape("add", "the result", result, source.rows(), source.columns());
+    checkApart("add", "the result", result, "a", source);
+    addChecked(alpha, source, result);
+  }
+
+  @Override
   public final void gemm(
     float alpha,
     Matrix a,
@@ -281,6 +290,8 @@ public abstract class CheckedDevice<M extends DeviceMatrix> implements Device {
   protected abstract void downloadChecked(M from, MemorySegment to);
 
   protected abstract void transposeChecked(M from, M to);
+
+  protected abstract void addChecked(float alpha, M a, M to);
 
   protected abstract void gemmChecked(float alpha, M a, boolean transposeA, M b, boolean transposeB, float beta, M c);
 

@@ -63,6 +63,11 @@ final class CpuDevice extends CheckedDevice<CpuMatrix> {
   }
 
   @Override
+  public boolean hasOwnMemory() {
+    return false;
+  }
+
+  @Override
   protected Scope newScope() {
     return new CpuScope();
   }
@@ -116,6 +121,18 @@ final class CpuDevice extends CheckedDevice<CpuMatrix> {
               to.values().setAtIndex(JAVA_FLOAT, (long) j * rows + i, value);
             }
           }
+        }
+      })
+    );
+  }
+
+  @Override
+  protected void addChecked(float alpha, CpuMatrix a, CpuMatrix to) {
+    long columns = a.columns();
+    compute(() ->
+      workers.share(0, a.rows(), ROWS, (first, end) -> {
+        for (long i = first * columns; i < end * columns; i++) {
+          to.values().setAtIndex(JAVA_FLOAT, i, to.values().getAtIndex(JAVA_FLOAT, i) + alpha * get(a, i));
         }
       })
     );

@@ -1,6 +1,7 @@
 package dev.attar.compute;
 
 import java.lang.foreign.MemorySegment;
+import java.util.Optional;
 
 /**
  * What computes. Matrices are single-precision and stay in the device's memory; a factorization computes in double precision where
@@ -9,11 +10,14 @@ import java.lang.foreign.MemorySegment;
  * <p>Every operation throws {@code IllegalArgumentException} if a matrix is another device's, if shapes do not fit, or if a result
  * would overwrite what it is computed from where that is not said to be allowed; {@code IllegalStateException} if the device or a
  * matrix's scope is closed: nothing has changed then. It throws {@link OutOfDeviceMemoryException} if there is no room for what it
- * needs meanwhile.
+ * needs meanwhile. Copies may run beside an operation, from another thread.
  */
 public interface Device extends AutoCloseable {
   /** What it is, in one line: {@code cpu (OpenBLAS 0.3.31 SkylakeX, 2 threads, 512-bit vectors)}. */
   String name();
+
+  /** Whether its memory is not the process's own: copies travel then, and should do so while something else is computed. */
+  boolean hasOwnMemory();
 
   /** A new scope for matrices. */
   Scope scope();
@@ -39,6 +43,9 @@ public interface Device extends AutoCloseable {
    * @param to gets (n, m)
    */
   void transpose(Matrix from, Matrix to);
+
+  /** {@code to += alpha a}, not fused; both of the same shape. */
+  void add(float alpha, Matrix a, Matrix to);
 
   /** {@code c = alpha op(a) op(b) + beta c}, where op transposes if so said. With beta 0, what was in c does not matter. */
   void gemm(float alpha, Matrix a, boolean transposeA, Matrix b, boolean transposeB, float beta, Matrix c);
@@ -169,6 +176,15 @@ public interface Device extends AutoCloseable {
    * @param errors gets one number per row of the weights
    */
   void gramErrors(Matrix weights, Matrix gram, QuantizationGrid grid, Matrix levels, double[] errors);
+
+  /**
+   * The encoder of a block type; empty if the device has none, and those of the processor have to do it.
+   *
+   * @param type GGUF's name of it: {@code Q4_K}
+   */
+  default Optional<BlockCoder> coder(String type) {
+    return Optional.empty();
+  }
 
   /** Frees what the device holds; its scopes must be closed. */
   @Override

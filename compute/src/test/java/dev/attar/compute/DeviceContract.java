@@ -127,6 +127,7 @@ abstract class DeviceContract {
       () -> get(row),
       () -> device().upload(MemorySegment.ofArray(new float[4]), matrix),
       () -> device().transpose(matrix, good),
+      () -> device().add(1, matrix, good),
       () -> device().gemm(1, matrix, false, good, false, 0, scope.matrix(2, 2)),
       () -> device().gemm(1, good, false, good, false, 0, matrix),
       () -> device().syrk(1, matrix, 0, scope.matrix(2, 2)),
@@ -165,6 +166,8 @@ abstract class DeviceContract {
     float[] values = new float[2];
     refuses(() -> get(foreign));
     refuses(() -> device().upload(MemorySegment.ofArray(new float[4]), foreign));
+    refuses(() -> device().add(1, foreign, result));
+    refuses(() -> device().add(1, good, foreign));
     refuses(() -> device().transpose(foreign, result));
     refuses(() -> device().transpose(good, foreign));
     refuses(() -> device().gemm(1, foreign, false, good, false, 0, result));
@@ -221,6 +224,23 @@ abstract class DeviceContract {
     refuses(() -> device().transpose(matrix, scope.matrix(columns + 1, rows)));
     Matrix square = scope.matrix(columns, columns);
     refuses(() -> device().transpose(square, square));
+  }
+
+  @ParameterizedTest
+  @CsvSource({ "1, 1", "1, 400", "37, 129", "300, 7" })
+  void addsMultiples(int rows, int columns) {
+    float[] a = random(rows, columns);
+    float[] sum = random(rows, columns);
+    Matrix result = put(sum, rows, columns);
+    Matrix matrix = put(a, rows, columns);
+    device().add(0.3f, matrix, result);
+    for (int i = 0; i < a.length; i++) {
+      sum[i] += 0.3f * a[i];
+    }
+    assertArrayEquals(sum, get(result));
+    assertArrayEquals(a, get(matrix));
+    refuses(() -> device().add(1, matrix, scope.matrix(columns + 1, rows)));
+    refuses(() -> device().add(1, matrix, matrix));
   }
 
   // --- gemm and syrk.

@@ -45,6 +45,11 @@ final class CudaDevice extends CheckedDevice<CudaMatrix> {
   }
 
   @Override
+  public boolean hasOwnMemory() {
+    return true;
+  }
+
+  @Override
   protected Scope newScope() {
     return new CudaScope(this, new CudaMemory(context));
   }
@@ -72,6 +77,11 @@ final class CudaDevice extends CheckedDevice<CudaMatrix> {
   /** A number for a call of cuBLAS, which reads it before it returns. */
   private static Pointer scalar(float value) {
     return Pointer.to(ByteBuffer.allocateDirect(4).order(ByteOrder.nativeOrder()).putFloat(0, value));
+  }
+
+  @Override
+  protected void addChecked(float alpha, CudaMatrix a, CudaMatrix to) {
+    context.run(() -> kernels.launch("matrix", "add", Shape.of(a.count()), alpha, a, to, a.count()));
   }
 
   @Override

@@ -21,3 +21,11 @@ extern "C" __global__ void transpose(const float* from, float* to, int rows, int
     }
   }
 }
+
+// to += alpha a, of count numbers.
+extern "C" __global__ void add(float alpha, const float* a, float* to, long long count) {
+  long long i = (long long) blockIdx.x * blockDim.x + threadIdx.x;
+  if (i < count) {
+    to[i] = to[i] + alpha * a[i];
+  }
+}

@@ -87,17 +87,19 @@ public final class GptqSpeed {
       diagonal[i] = gram.getAtIndex(FLOAT, (long) i * columns + i);
     }
     PreparedGram.Use use = new PreparedGram.Use(GptqOptions.DEFAULT_DAMPING, effort.reach() > 0, false);
-    try (PreparedGram input = PreparedGram.of(device, diagonal, to -> device.upload(gram, to), use)) {
+    int rows = weights.length / columns;
+    try (
+      PreparedGram input = PreparedGram.of(device, diagonal, to -> device.upload(gram, to), use);
+      BandReader bands = new BandReader(device)
+    ) {
+      bands.add(
+        (first, count, to) ->
+          System.arraycopy(weights, Math.toIntExact(first * columns), to, 0, Math.multiplyExact(count, columns)),
+        rows,
+        columns
+      );
       return new MatrixQuantizer(device, workers, effort, type)
-        .quantize(
-          input,
-          (first, rows, to) ->
-            System.arraycopy(weights, Math.toIntExact(first * columns), to, 0, Math.multiplyExact(rows, columns)),
-          null,
-          weights.length / columns,
-          input.importance(),
-          (_, _) -> {}
-        )
+        .quantize(input, bands, null, rows, input.importance(), (_, _) -> {})
         .ratio();
     }
   }

@@ -731,35 +731,49 @@ public final class GptqRun {
           store,
           input,
           new PreparedGram.Use(options.damping(), options.effort().reach() > 0, sequential)
-        )
+        );
+        BandReader bands = new BandReader(device)
       ) {
+        for (String weight : left) {
+          add(weight, input, bands);
+        }
         for (String weight : left) {
           if (Thread.interrupted()) {
             throw new InterruptedException();
           }
           listener.at(quantizing, quantized, toQuantize, "weights");
-          quantize(device, statistics, weight);
+          quantize(device, statistics, bands, weight);
         }
         statistics.warnings().forEach(listener::warn);
       }
     }
   }
 
-  private void quantize(Device device, InputStatistics statistics, String name) throws IOException {
+  /** Adds a weight, one matrix after the other if there is one for each expert. */
+  private void add(String name, LinearInput input, BandReader bands) {
+    Tensor tensor = tensors.get(name);
+    TensorInfo info = tensor.info();
+    long plane = info.dimension(1);
+    for (int expert = 0; expert < input.experts(); expert++) {
+      long first = expert * plane;
+      int columns = Math.toIntExact(info.rowLength());
+      bands.add((from, rows, values) -> tensor.decodeRows(first + from, rows, values, 0), plane, columns);
+    }
+  }
+
+  private void quantize(Device device, InputStatistics statistics, BandReader bands, String name) throws IOException {
     TensorPlan step = plans.get(name);
     TensorInfo info = step.source();
-    Tensor tensor = tensors.get(name);
     MatrixQuantizer quantizer = new MatrixQuantizer(device, workers, options.effort(), step.target());
     long plane = info.dimension(1);
     MatrixError[] error = { MatrixError.ZERO };
     try (Drift drift = store.findDrift(name).orElse(null)) {
       work.write(WorkFolder.tensorName(name), to -> {
         for (int expert = 0; expert < statistics.input().experts(); expert++) {
-          long first = expert * plane;
           PreparedGram gram = statistics.of(expert);
           MatrixError ofExpert = quantizer.quantize(
             gram,
-            (from, rows, values) -> tensor.decodeRows(first + from, rows, values, 0),
+            bands,
             drift == null ? null : (from, rows, values) -> copyRows(drift, from, rows, values),
             plane,
             weights(name, expert, gram),

@@ -126,23 +126,6 @@ final class GridBand {
     }
   }
 
-  /** Rows as a matrix that has a column for each. */
-  Matrix matrix(Scope scope, float[] values) {
-    try (Arena arena = Arena.ofShared()) {
-      MemorySegment transposed = arena.allocate(FLOAT, (long) rows * columns);
-      workers.share(0, rows, TILE, (from, to) -> {
-        for (int c = 0; c < columns; c += TILE) {
-          for (int i = from; i < to; i++) {
-            for (int j = c; j < Math.min(columns, c + TILE); j++) {
-              transposed.setAtIndex(FLOAT, (long) j * rows + i, values[i * columns + j]);
-            }
-          }
-        }
-      });
-      return upload(scope, transposed, columns);
-    }
-  }
-
   /** Puts scales and levels that the device has chosen into the blocks. */
   void take(QuantizationGrid grid, Matrix levels) {
     try (Arena arena = Arena.ofShared()) {

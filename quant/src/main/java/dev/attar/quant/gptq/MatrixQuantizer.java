@@ -1,5 +1,6 @@
 package dev.attar.quant.gptq;
 
+import dev.attar.compute.BlockCoder;
 import dev.attar.compute.Device;
 import dev.attar.compute.Matrix;
 import dev.attar.compute.QuantizationGrid;
@@ -11,21 +12,14 @@ import dev.attar.formats.block.BlockEncoders;
 import dev.attar.formats.block.BlockGrid;
 import dev.attar.quant.RowSample;
 import java.io.IOException;
-import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.Arrays;
 
 /**
- * Quantizes matrices of one type by GPTQ. The importance-weighted encoder finds the scales, the device walks the columns and refines,
- * and the blocks get the levels that it chose. Rows do not depend on each other and go through in bands.
+ * Quantizes matrices of one type by GPTQ. The importance-weighted encoder, the device's or the processor's, finds the scales, the device
+ * walks the columns and refines, and the blocks get the levels that it chose. Rows do not depend on each other and go through in bands.
  */
 final class MatrixQuantizer {
-
-  /** Values in a band: 32 MiB in single precision, of which there are about six. */
-  private static final int BAND_VALUES = 1 << 23;
-
-  /** Bands hold multiples of this many rows, so that they do not show in the result. */
-  private static final int ROWS = 256;
 
   /** Rows of a band of which errors are reported: all of them would cost a third of a plain walk's time. */
   private static final int SAMPLED_ROWS = 128;
@@ -35,13 +29,6 @@ final class MatrixQuantizer {
 
   /** The part of the drift that a layer makes up for: measured on small models, where less and more are worse. */
   private static final float PART = 0.5f;
-
-  /** Rows of a matrix. */
-  @FunctionalInterface
-  interface RowSource {
-    /** Writes {@code rows} rows from {@code first} on to the start of the array. */
-    void read(long first, int rows, float[] to) throws IOException;
-  }
 
   /** Where encoded rows go, in order. */
   @FunctionalInterface
@@ -55,25 +42,20 @@ final class MatrixQuantizer {
   private final TensorType type;
   private final BlockEncoder encoder;
   private final BlockGrid format;
-  private final int bandValues;
+  private final BlockCoder coder; // null where the processor encodes
 
   /**
    * @param workers encode rows, and turn them into what the device takes and back
    * @throws IllegalArgumentException if the type has no grid
    */
   MatrixQuantizer(Device device, Workers workers, Effort effort, TensorType type) {
-    this(device, workers, effort, type, BAND_VALUES);
-  }
-
-  /** With bands of about so many values. */
-  MatrixQuantizer(Device device, Workers workers, Effort effort, TensorType type, int bandValues) {
-    this.bandValues = bandValues;
     this.device = device;
     this.workers = workers;
     this.effort = effort;
     this.type = type;
     this.encoder = BlockEncoders.of(type).orElseThrow(() -> new IllegalArgumentException(type + " has no encoder"));
     this.format = BlockGrid.of(type).orElseThrow(() -> new IllegalArgumentException(type + " has no grid"));
+    this.coder = device.coder(type.name()).orElse(null);
   }
 
   /** Whether matrices of this type can be quantized. */
@@ -85,7 +67,7 @@ final class MatrixQuantizer {
    * Quantizes a matrix.
    *
    * @param input the Gram matrix of what enters it
-   * @param weights the matrix
+   * @param bands gives the matrix's bands
    * @param drift how far the outputs are from the base's, times the inputs, on average: {@code (Y_base - Y)' X / n}, of the matrix's
    *     shape. The weights are moved so that they make up for a part of it. {@code null} if it is not known
    * @param importance a weight per column, for the search of the scales
@@ -93,31 +75,23 @@ final class MatrixQuantizer {
    */
   MatrixError quantize(
     PreparedGram input,
-    RowSource weights,
-    RowSource drift,
+    BandReader bands,
+    BandReader.RowSource drift,
     long rows,
     float[] importance,
     RowSink out
   ) throws IOException {
-    int columns = input.columns();
-    int most = Math.max(ROWS, (bandValues / columns / ROWS) * ROWS);
     MatrixError error = MatrixError.ZERO;
-    for (long first = 0; first < rows; first += most) {
-      int band = (int) Math.min(most, rows - first);
-      float[] values = new float[Math.multiplyExact(band, columns)];
-      weights.read(first, band, values);
-      if (drift != null) {
-        float[] drifts = new float[values.length];
-        drift.read(first, band, drifts);
-        makeUp(input, drifts, band, values);
+    for (long done = 0; done < rows; ) {
+      try (BandReader.Band band = bands.next()) {
+        if (drift != null) {
+          makeUp(input, drift, band);
+        }
+        byte[] encoded = new byte[Math.multiplyExact(Math.toIntExact(type.rowBytes(input.columns())), band.rows())];
+        error = error.plus(quantize(input, band, importance, encoded));
+        out.write(encoded, encoded.length);
+        done += band.rows();
       }
-      int rowBytes = Math.toIntExact(type.rowBytes(columns));
-      byte[] encoded = new byte[Math.multiplyExact(rowBytes, band)];
-      workers.share(0, band, ENCODED_ROWS, (from, to) ->
-        encoder.encode(values, from * columns, columns, to - from, importance, 0, encoded, from * rowBytes)
-      );
-      error = error.plus(quantize(input, values, band, encoded));
-      out.write(encoded, encoded.length);
     }
     return error;
   }
@@ -126,20 +100,17 @@ final class MatrixQuantizer {
    * Moves weights W by {@code PART D H^-1}, where D is the drift: with the whole of it, the outputs would come as near to the base's as
    * this layer can bring them on the calibration text. A part generalizes better.
    */
-  private void makeUp(PreparedGram input, float[] drifts, int rows, float[] weights) {
+  private void makeUp(PreparedGram input, BandReader.RowSource drift, BandReader.Band band) throws IOException {
     int columns = input.columns();
-    try (Scope scope = device.scope(); Arena arena = Arena.ofShared()) {
-      Matrix solution = band(columns, rows, null).matrix(scope, drifts);
+    float[] drifts = new float[band.values().length];
+    drift.read(band.first(), band.rows(), drifts);
+    try (Scope scope = device.scope()) {
+      Matrix solution = BandReader.transposed(device, scope, drifts, band.rows(), columns);
       input.solve(solution);
-      MemorySegment moves = arena.allocate(GridBand.FLOAT, (long) rows * columns);
-      device.download(solution, moves);
-      workers.share(0, rows, ENCODED_ROWS, (from, to) -> {
-        for (int column = 0; column < columns; column++) {
-          for (int row = from; row < to; row++) {
-            weights[row * columns + column] += PART * moves.getAtIndex(GridBand.FLOAT, (long) column * rows + row);
-          }
-        }
-      });
+      device.add(PART, solution, band.weights());
+      Matrix moved = scope.matrix(band.rows(), columns);
+      device.transpose(band.weights(), moved);
+      device.download(moved, MemorySegment.ofArray(band.values()));
     }
   }
 
@@ -147,20 +118,34 @@ final class MatrixQuantizer {
     return new GridBand(device, workers, format, columns, rows, encoded);
   }
 
-  private MatrixError quantize(PreparedGram input, float[] values, int rows, byte[] encoded) {
+  private MatrixError quantize(PreparedGram input, BandReader.Band weights, float[] importance, byte[] encoded) {
+    int columns = input.columns();
+    int rows = weights.rows();
     long[] sample = RowSample.of(0, rows, Math.min(rows, SAMPLED_ROWS));
-    double[] rounding = errors(input, values, encoded, rows, sample);
+    if (coder == null) {
+      int rowBytes = encoded.length / rows;
+      workers.share(0, rows, ENCODED_ROWS, (from, to) ->
+        encoder.encode(weights.values(), from * columns, columns, to - from, importance, 0, encoded, from * rowBytes)
+      );
+    }
+    double[] rounding = roundingErrors(input, weights.values(), importance, encoded, rows, sample);
     double[] left = new double[rows];
-    GridBand band = band(input.columns(), rows, encoded);
+    GridBand band = band(columns, rows, encoded);
     try (Scope scope = device.scope()) {
-      QuantizationGrid grid = band.grid(scope);
-      Matrix weights = band.matrix(scope, values);
-      Matrix levels = scope.matrix(input.columns(), rows);
-      device.columnWalk(weights, input.factor(), input.ridge(), input.order(), grid, effort.reach(), levels, left);
+      Matrix levels = scope.matrix(columns, rows);
+      QuantizationGrid grid = coder == null
+        ? band.grid(scope)
+        : coder.search(scope, weights.weights(), importance, levels);
+      Matrix matrix = weights.weights();
+      device.columnWalk(matrix, input.factor(), input.ridge(), input.order(), grid, effort.reach(), levels, left);
       if (effort.passes() > 0) {
-        device.refine(weights, input.gram(), input.ridge(), grid, levels, effort.passes(), effort.scales(), left);
+        device.refine(matrix, input.gram(), input.ridge(), grid, levels, effort.passes(), effort.scales(), left);
       }
-      band.take(grid, levels);
+      if (coder == null) {
+        band.take(grid, levels);
+      } else {
+        coder.pack(grid, levels, MemorySegment.ofArray(encoded));
+      }
     }
     return MatrixError.sum(
       rounding,
@@ -170,8 +155,15 @@ final class MatrixQuantizer {
     );
   }
 
-  /** The errors that encoded rows leave, of some of them. */
-  private double[] errors(PreparedGram input, float[] values, byte[] encoded, int rows, long[] sample) {
+  /** The errors that plain encoding leaves of some rows. */
+  private double[] roundingErrors(
+    PreparedGram input,
+    float[] values,
+    float[] importance,
+    byte[] encoded,
+    int rows,
+    long[] sample
+  ) {
     int columns = input.columns();
     int rowBytes = encoded.length / rows;
     float[] someValues = new float[sample.length * columns];
@@ -181,10 +173,16 @@ final class MatrixQuantizer {
       System.arraycopy(values, row * columns, someValues, i * columns, columns);
       System.arraycopy(encoded, row * rowBytes, someEncoded, i * rowBytes, rowBytes);
     }
-    GridBand band = band(columns, sample.length, someEncoded);
     double[] errors = new double[sample.length];
     try (Scope scope = device.scope()) {
-      device.gramErrors(band.matrix(scope, someValues), input.gram(), band.grid(scope), band.levels(scope), errors);
+      Matrix some = BandReader.transposed(device, scope, someValues, sample.length, columns);
+      if (coder == null) {
+        GridBand band = band(columns, sample.length, someEncoded);
+        device.gramErrors(some, input.gram(), band.grid(scope), band.levels(scope), errors);
+      } else {
+        Matrix levels = scope.matrix(columns, sample.length);
+        device.gramErrors(some, input.gram(), coder.search(scope, some, importance, levels), levels, errors);
+      }
     }
     return errors;
   }

@@ -54,30 +54,34 @@ class MatrixQuantizerTest {
   private static Result quantize(float[] gram, float[] weights, float[] drift, TensorType type, Effort effort)
     throws IOException {
     try (PreparedGram input = prepare(gram, effort)) {
-      return quantize(new MatrixQuantizer(device, WORKERS, effort, type), input, weights, drift, type);
+      return quantize(effort, input, weights, drift, type, new BandReader(device));
     }
   }
 
   private static Result quantize(
-    MatrixQuantizer quantizer,
+    Effort effort,
     PreparedGram input,
     float[] weights,
     float[] drift,
-    TensorType type
+    TensorType type,
+    BandReader reader
   ) throws IOException {
     int rows = weights.length / N;
     ByteArrayOutputStream out = new ByteArrayOutputStream();
-    MatrixError error = quantizer.quantize(
-      input,
-      (first, count, to) -> System.arraycopy(weights, (int) first * N, to, 0, count * N),
-      drift == null ? null : (first, count, to) -> System.arraycopy(drift, (int) first * N, to, 0, count * N),
-      rows,
-      input.importance(),
-      (encoded, length) -> out.write(encoded, 0, length)
-    );
-    byte[] encoded = out.toByteArray();
-    assertEquals(type.rowBytes(N) * rows, encoded.length);
-    return new Result(encoded, decode(encoded, type), error);
+    try (BandReader bands = reader) {
+      bands.add((first, count, to) -> System.arraycopy(weights, (int) first * N, to, 0, count * N), rows, N);
+      MatrixError error = new MatrixQuantizer(device, WORKERS, effort, type).quantize(
+        input,
+        bands,
+        drift == null ? null : (first, count, to) -> System.arraycopy(drift, (int) first * N, to, 0, count * N),
+        rows,
+        input.importance(),
+        (encoded, length) -> out.write(encoded, 0, length)
+      );
+      byte[] encoded = out.toByteArray();
+      assertEquals(type.rowBytes(N) * rows, encoded.length);
+      return new Result(encoded, decode(encoded, type), error);
+    }
   }
 
   private static float[] decode(byte[] encoded, TensorType type) {
@@ -132,8 +136,8 @@ class MatrixQuantizerTest {
     Effort effort = Effort.of(2);
     for (TensorType type : List.of(TensorType.Q4_0, TensorType.Q3_K)) {
       try (PreparedGram input = prepare(GRAM, effort)) {
-        Result whole = quantize(new MatrixQuantizer(device, WORKERS, effort, type), input, weights, weights, type);
-        Result bands = quantize(new MatrixQuantizer(device, WORKERS, effort, type, 1), input, weights, weights, type);
+        Result whole = quantize(effort, input, weights, weights, type, new BandReader(device));
+        Result bands = quantize(effort, input, weights, weights, type, new BandReader(device, 1));
         assertArrayEquals(whole.encoded, bands.encoded);
         // Each is of a sample of its own.
         assertEquals(whole.error.ratio(), bands.error.ratio(), 0.03 * whole.error.ratio());
@@ -206,13 +210,7 @@ class MatrixQuantizerTest {
     gram[N + 2] = (float) (1.2 * Math.sqrt(gram[N + 1] * gram[2 * N + 2]));
     try (PreparedGram input = prepare(gram, Effort.of(0))) {
       assertTrue(input.damping() == 0.1 || input.damping() == 1, "" + input.damping());
-      Result result = quantize(
-        new MatrixQuantizer(device, WORKERS, Effort.of(0), TensorType.Q4_K),
-        input,
-        WEIGHTS,
-        null,
-        TensorType.Q4_K
-      );
+      Result result = quantize(Effort.of(0), input, WEIGHTS, null, TensorType.Q4_K, new BandReader(device));
       assertTrue(Double.isFinite(result.error.result()));
     }
     gram[N + 2] = 1e9f;

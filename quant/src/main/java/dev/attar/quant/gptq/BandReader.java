@@ -1,0 +1,155 @@
+package dev.attar.quant.gptq;
+
+import dev.attar.compute.Device;
+import dev.attar.compute.Matrix;
+import dev.attar.compute.Scope;
+import java.io.IOException;
+import java.lang.foreign.MemorySegment;
+import java.util.ArrayDeque;
+import java.util.Queue;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+
+/**
+ * Brings matrices of weights to a device, in bands of rows, in the order in which they are quantized. Where the device has memory of
+ * its own, the next band is read and travels while one is worked on.
+ */
+final class BandReader implements AutoCloseable {
+
+  /** Values in a band on the processor: 32 MiB in single precision, of which there are about six. */
+  private static final int PROCESSOR_BAND = 1 << 23;
+
+  /** Values in a band on another device, which works on all rows at once: most matrices in one. */
+  private static final int DEVICE_BAND = 1 << 26;
+
+  /** Bands hold multiples of this many rows, so that they do not show in the result. */
+  private static final int ROWS = 256;
+
+  /** Rows of a matrix. */
+  @FunctionalInterface
+  interface RowSource {
+    /** Writes {@code rows} rows from {@code first} on to the start of the array. */
+    void read(long first, int rows, float[] to) throws IOException;
+  }
+
+  /**
+   * Some rows of a matrix, until it is closed.
+   *
+   * @param first the number of the first row
+   * @param values the rows
+   * @param weights the same on the device, (columns, rows)
+   */
+  record Band(long first, int rows, float[] values, Matrix weights, Scope scope) implements AutoCloseable {
+    @Override
+    public void close() {
+      scope.close();
+    }
+  }
+
+  /** A band that is to be read. */
+  private record Place(RowSource source, int columns, long first, int rows) {}
+
+  private final Device device;
+  private final int bandValues;
+  private final Queue<Place> places = new ArrayDeque<>();
+  private final ExecutorService reader;
+  private Future<Band> ahead;
+
+  BandReader(Device device) {
+    this(device, device.hasOwnMemory() ? DEVICE_BAND : PROCESSOR_BAND);
+  }
+
+  /** With bands of about so many values. */
+  BandReader(Device device, int bandValues) {
+    this.device = device;
+    this.bandValues = bandValues;
+    reader = device.hasOwnMemory()
+      ? Executors.newSingleThreadExecutor(Thread.ofPlatform().daemon().name("attar-bands").factory())
+      : null;
+  }
+
+  /** Adds a matrix, whose bands come after those of the matrices before. */
+  void add(RowSource source, long rows, int columns) {
+    int most = Math.max(ROWS, (bandValues / columns / ROWS) * ROWS);
+    for (long first = 0; first < rows; first += most) {
+      places.add(new Place(source, columns, first, (int) Math.min(most, rows - first)));
+    }
+  }
+
+  /** The next band; it is the caller's to close. */
+  Band next() throws IOException {
+    Band band = ahead == null ? read(places.remove()) : await();
+    ahead = null;
+    if (reader != null && !places.isEmpty()) {
+      Place next = places.remove();
+      ahead = reader.submit(() -> read(next));
+    }
+    return band;
+  }
+
+  /** Waits for the band that is being read, however often this thread is interrupted: that ends soon. */
+  private Band await() throws IOException {
+    boolean interrupted = false;
+    try {
+      while (true) {
+        try {
+          return ahead.get();
+        } catch (InterruptedException _) {
+          interrupted = true;
+        } catch (ExecutionException e) {
+          switch (e.getCause()) {
+            case IOException failure -> throw failure;
+            case RuntimeException failure -> throw failure;
+            case Error failure -> throw failure;
+            default -> throw new IllegalStateException(e.getCause());
+          }
+        }
+      }
+    } finally {
+      if (interrupted) {
+        Thread.currentThread().interrupt();
+      }
+    }
+  }
+
+  private Band read(Place place) throws IOException {
+    float[] values = new float[Math.multiplyExact(place.rows, place.columns)];
+    place.source.read(place.first, place.rows, values);
+    Scope scope = device.scope();
+    try {
+      Matrix weights = transposed(device, scope, values, place.rows, place.columns);
+      return new Band(place.first, place.rows, values, weights, scope);
+    } catch (RuntimeException | Error e) {
+      scope.close();
+      throw e;
+    }
+  }
+
+  /** Rows as a matrix that has a column for each. */
+  static Matrix transposed(Device device, Scope scope, float[] values, int rows, int columns) {
+    Matrix result = scope.matrix(columns, rows);
+    try (Scope meanwhile = device.scope()) {
+      Matrix straight = meanwhile.matrix(rows, columns);
+      device.upload(MemorySegment.ofArray(values), straight);
+      device.transpose(straight, result);
+    }
+    return result;
+  }
+
+  /** Frees a band that nobody took. */
+  @Override
+  public void close() {
+    if (reader != null) {
+      reader.shutdown();
+      if (ahead != null) {
+        try {
+          await().close();
+        } catch (IOException | RuntimeException _) {
+          // Nobody wants that band any more.
+        }
+      }
+    }
+  }
+}

@@ -79,14 +79,31 @@ final class PreparedGram implements AutoCloseable {
   /** Copies a measured matrix. */
   static void upload(Device device, Gram gram, Matrix to) {
     int n = gram.columns();
+    long[] from = { 0 };
+    forRows(n, (first, count, rows) -> {
+      for (int i = 0; i < count; i++) {
+        long diagonal = first + i;
+        long bytes = (n - diagonal) * Float.BYTES;
+        MemorySegment.copy(gram.upper(), from[0], rows, (i * (long) n + diagonal) * Float.BYTES, bytes);
+        from[0] += bytes;
+      }
+      device.upload(rows, to.rows(first, count));
+    });
+  }
+
+  /** Work on some rows, with memory for them. */
+  @FunctionalInterface
+  private interface Rows {
+    void run(int first, int count, MemorySegment rows);
+  }
+
+  /** Goes through the rows of a square matrix, some megabytes at a time. */
+  private static void forRows(int n, Rows task) {
+    int most = Math.clamp((1 << 20) / n, 1, n);
     try (Arena arena = Arena.ofConfined()) {
-      MemorySegment row = arena.allocate(GridBand.FLOAT, n);
-      long from = 0;
-      for (int i = 0; i < n; i++) {
-        long bytes = (n - i) * (long) Float.BYTES;
-        MemorySegment.copy(gram.upper(), from, row, i * (long) Float.BYTES, bytes);
-        device.upload(row, to.rows(i, 1));
-        from += bytes;
+      MemorySegment rows = arena.allocate(GridBand.FLOAT, (long) most * n);
+      for (int first = 0; first < n; first += most) {
+        task.run(first, Math.min(most, n - first), rows);
       }
     }
   }
@@ -176,14 +193,15 @@ final class PreparedGram implements AutoCloseable {
   }
 
   private static boolean factorRoot(Device device, Matrix gram, float ridge, Matrix root) {
-    try (Arena arena = Arena.ofConfined()) {
-      MemorySegment row = arena.allocate(GridBand.FLOAT, gram.columns());
-      for (int i = 0; i < gram.rows(); i++) {
-        device.download(gram.rows(i, 1), row);
-        row.setAtIndex(GridBand.FLOAT, i, row.getAtIndex(GridBand.FLOAT, i) + ridge);
-        device.upload(row, root.rows(i, 1));
+    int n = gram.rows();
+    forRows(n, (first, count, rows) -> {
+      device.download(gram.rows(first, count), rows);
+      for (int i = 0; i < count; i++) {
+        long diagonal = i * (long) n + first + i;
+        rows.setAtIndex(GridBand.FLOAT, diagonal, rows.getAtIndex(GridBand.FLOAT, diagonal) + ridge);
       }
-    }
+      device.upload(rows, root.rows(first, count));
+    });
     return device.cholesky(root, root) == 0;
   }
 

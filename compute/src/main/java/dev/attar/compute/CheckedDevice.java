@@ -1,6 +1,8 @@
 package dev.attar.compute;
 
 import java.lang.foreign.MemorySegment;
+import java.util.Arrays;
+import java.util.Optional;
 import java.util.OptionalInt;
 import java.util.OptionalLong;
 
@@ -138,7 +140,7 @@ public abstract class CheckedDevice<M extends DeviceMatrix> implements Device {
     if (source.rows() > most) {
       throw new IllegalArgumentException("symmetricEigen: a is " + shape(source) + ", at most " + most);
     }
-    checkFinite("symmetricEigen", source, true);
+    checkFinite("symmetricEigen", "a", source, true);
     if (!symmetricEigenChecked(source, values, result)) {
       throw new ArithmeticException("symmetricEigen: no convergence for a " + shape(source));
     }
@@ -159,7 +161,7 @@ public abstract class CheckedDevice<M extends DeviceMatrix> implements Device {
     if (!canSvd(source.rows(), source.columns())) {
       throw new IllegalArgumentException("svd: a is " + shape(source) + ", too large for the library");
     }
-    checkFinite("svd", source, false);
+    checkFinite("svd", "a", source, false);
     if (!svdChecked(source, left, values, right)) {
       throw new ArithmeticException("svd: no convergence for a " + shape(source));
     }
@@ -220,10 +222,16 @@ public abstract class CheckedDevice<M extends DeviceMatrix> implements Device {
     if (reach < 0) {
       throw new IllegalArgumentException("columnWalk: reach " + reach + ", expected at least 0");
     }
-    for (int i = 0; reach > 0 && i < order.length; i++) {
-      int first = order[i - (i % grid.groupLength())];
-      if (order[i] / grid.groupLength() != first / grid.groupLength()) {
-        throw new IllegalArgumentException("columnWalk: an order that leaves a group of columns and comes back");
+    if (reach > 0) {
+      checkUnbroken("columnWalk", order, grid.groupLength());
+    }
+  }
+
+  private static void checkUnbroken(String operation, int[] order, int groupLength) {
+    for (int i = 0; i < order.length; i++) {
+      int first = order[i - (i % groupLength)];
+      if (order[i] / groupLength != first / groupLength) {
+        throw new IllegalArgumentException(operation + ": an order that leaves a group of columns and comes back");
       }
     }
   }
@@ -232,15 +240,21 @@ public abstract class CheckedDevice<M extends DeviceMatrix> implements Device {
     checkShape(operation, "weights", weights, grid.columns(), grid.rows());
     checkShape(operation, "levels", levels, grid.columns(), grid.rows());
     checkApart(operation, "levels", levels, "weights", weights);
+    checkOwn(operation, grid);
+    checkErrors(operation, errors, grid.rows());
+  }
+
+  private static void checkErrors(String operation, double[] errors, int rows) {
+    if (errors.length != rows) {
+      throw new IllegalArgumentException(operation + ": room for " + errors.length + " errors, expected " + rows);
+    }
+  }
+
+  private void checkOwn(String operation, QuantizationGrid grid) {
     M _ = own(operation, "grid.d", grid.d());
     M _ = own(operation, "grid.dmin", grid.dmin());
     M _ = own(operation, "grid.scale", grid.scale());
     M _ = own(operation, "grid.minimum", grid.minimum());
-    if (errors.length != grid.rows()) {
-      throw new IllegalArgumentException(
-        operation + ": room for " + errors.length + " errors, expected " + grid.rows()
-      );
-    }
   }
 
   @Override
@@ -270,6 +284,142 @@ public abstract class CheckedDevice<M extends DeviceMatrix> implements Device {
     checkGrid("gramErrors", w, grid, chosen, errors);
     checkShape("gramErrors", "gram", h, grid.columns(), grid.columns());
     gramErrorsChecked(w, h, grid, chosen, errors);
+  }
+
+  @Override
+  public final Optional<BlockCoder> coder(String type) {
+    checkOpen();
+    return newCoder(type).map(CheckedCoder::new);
+  }
+
+  private final class CheckedCoder implements BlockCoder {
+
+    private final DeviceCoder<M> coder;
+
+    CheckedCoder(DeviceCoder<M> coder) {
+      this.coder = coder;
+    }
+
+    @Override
+    public QuantizationGrid search(Scope scope, Matrix weights, float[] importance, Matrix levels) {
+      M w = own("search", "weights", weights);
+      M chosen = own("search", "levels", levels);
+      if (w.rows() % coder.blockLength() != 0) {
+        throw new IllegalArgumentException(
+          "search: weights is " + shape(w) + ", expected a multiple of " + coder.blockLength() + " rows"
+        );
+      }
+      checkShape("search", "levels", chosen, w.rows(), w.columns());
+      checkApart("search", "levels", chosen, "weights", w);
+      if (importance != null && importance.length != w.rows()) {
+        throw new IllegalArgumentException(
+          "search: importance of " + importance.length + " columns, expected " + w.rows()
+        );
+      }
+      return coder.search(scope, w, importance, chosen);
+    }
+
+    @Override
+    public void pack(QuantizationGrid grid, Matrix levels, MemorySegment to) {
+      M chosen = own("pack", "levels", levels);
+      checkOwn("pack", grid);
+      if (grid.blockLength() != coder.blockLength() || grid.groupLength() != coder.groupLength()) {
+        throw new IllegalArgumentException(
+          "pack: a grid with groups of %d in blocks of %d, expected %d in %d".formatted(
+            grid.groupLength(),
+            grid.blockLength(),
+            coder.groupLength(),
+            coder.blockLength()
+          )
+        );
+      }
+      checkShape("pack", "levels", chosen, grid.columns(), grid.rows());
+      long bytes = grid.d().rows() * (long) grid.rows() * coder.blockBytes();
+      if (to.byteSize() < bytes) {
+        throw new IllegalArgumentException("pack: room for " + to.byteSize() + " bytes, expected " + bytes);
+      }
+      coder.pack(grid, chosen, to);
+    }
+  }
+
+  @Override
+  public final void prune(Matrix weights, float[] norms, Sparsity sparsity) {
+    M w = own("prune", "weights", weights);
+    checkSparsity("prune", sparsity, w);
+    float[] factors = new float[w.rows()];
+    if (norms == null) {
+      Arrays.fill(factors, 1);
+    } else if (norms.length != factors.length) {
+      throw new IllegalArgumentException("prune: " + norms.length + " norms, expected " + factors.length);
+    } else {
+      System.arraycopy(norms, 0, factors, 0, factors.length);
+    }
+    for (int i = 0; i < factors.length; i++) {
+      if (!(factors[i] >= 0 && factors[i] <= Float.MAX_VALUE)) {
+        throw new IllegalArgumentException(
+          "prune: a norm of " + factors[i] + " at " + i + ", expected finite ones of at least 0"
+        );
+      }
+    }
+    checkFinite("prune", "weights", w, false);
+    pruneChecked(w, factors, sparsity);
+  }
+
+  @Override
+  public final void sparseWalk(
+    Matrix weights,
+    Matrix factor,
+    float ridge,
+    int[] order,
+    Sparsity sparsity,
+    Matrix pruned,
+    double[] errors
+  ) {
+    M f = own("sparseWalk", "factor", factor);
+    checkOrder("sparseWalk", order);
+    checkShape("sparseWalk", "factor", f, order.length, order.length);
+    M w = own("sparseWalk", "weights", weights);
+    checkShape("sparseWalk", "weights", w, order.length, w.columns());
+    M result = own("sparseWalk", "pruned", pruned);
+    checkShape("sparseWalk", "pruned", result, order.length, w.columns());
+    checkApart("sparseWalk", "pruned", result, "weights", w);
+    checkApart("sparseWalk", "pruned", result, "factor", f);
+    checkErrors("sparseWalk", errors, w.columns());
+    checkSparsity("sparseWalk", sparsity, w);
+    if (sparsity instanceof Sparsity.Pattern(_, int of)) {
+      checkUnbroken("sparseWalk", order, of);
+    }
+    checkFinite("sparseWalk", "weights", w, false);
+    sparseWalkChecked(w, f, ridge, order.clone(), sparsity, result, errors);
+  }
+
+  private void checkSparsity(String operation, Sparsity sparsity, M weights) {
+    int columns = weights.rows();
+    switch (sparsity) {
+      case Sparsity.Rows(int removed) -> checkRemoved(operation, removed, columns, "a row");
+      case Sparsity.Whole(long removed) -> checkRemoved(operation, removed, weights.count(), "all");
+      case Sparsity.Pattern(int kept, int of) -> {
+        if (of < 1 || of > Sparsity.LONGEST_PATTERN || Integer.bitCount(of) != 1 || columns % of != 0) {
+          throw new IllegalArgumentException(
+            "%s: groups of %d columns, expected a power of two up to %d that divides %d".formatted(
+              operation,
+              of,
+              Sparsity.LONGEST_PATTERN,
+              columns
+            )
+          );
+        }
+        checkRemoved(operation, (long) of - kept, of, "a group");
+      }
+    }
+  }
+
+  private static void checkRemoved(String operation, long removed, long most, String what) {
+    if (removed < 0 || removed > most) {
+      throw new IllegalArgumentException(
+        "%s: to remove %d weights of %s, expected 0 to %d".formatted(operation, removed, what, most)
+      );
+    }
   }
 
   /** Frees what the device holds. Further calls do nothing. */
@@ -343,6 +493,24 @@ public abstract class CheckedDevice<M extends DeviceMatrix> implements Device {
 
   protected abstract void gramErrorsChecked(M weights, M gram, QuantizationGrid grid, M levels, double[] errors);
 
+  /** What encodes a type; empty for types that the device has no encoder for. */
+  protected Optional<DeviceCoder<M>> newCoder(String type) {
+    return Optional.empty();
+  }
+
+  /** @param norms one number per column of the weights, 1 for pruning by magnitude */
+  protected abstract void pruneChecked(M weights, float[] norms, Sparsity sparsity);
+
+  protected abstract void sparseWalkChecked(
+    M weights,
+    M factor,
+    float ridge,
+    int[] order,
+    Sparsity sparsity,
+    M pruned,
+    double[] errors
+  );
+
   protected abstract void closeChecked();
 
   /** The first place of a square matrix's diagonal that has a 0. */
@@ -408,12 +576,13 @@ public abstract class CheckedDevice<M extends DeviceMatrix> implements Device {
     });
   }
 
-  /** Refuses a matrix that has a NaN or an infinity: LAPACK might not return. */
-  private void checkFinite(String operation, M matrix, boolean upper) {
+  /** Refuses a matrix that has a NaN or an infinity: LAPACK might not return, and scores would have no order. */
+  private void checkFinite(String operation, String name, M matrix, boolean upper) {
     firstNotFinite(matrix, upper).ifPresent(i -> {
       throw new IllegalArgumentException(
-        "%s: a has %s at (%d, %d), expected finite numbers".formatted(
+        "%s: %s has %s at (%d, %d), expected finite numbers".formatted(
           operation,
+          name,
           get(matrix, i),
           i / matrix.columns(),
           i % matrix.columns()

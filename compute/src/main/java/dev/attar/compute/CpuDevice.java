@@ -34,6 +34,7 @@ final class CpuDevice extends CheckedDevice<CpuMatrix> {
   private final Workers workers;
   private final BlockedAlgebra algebra;
   private final CpuQuantization quantization;
+  private final CpuPruning pruning;
 
   CpuDevice(OpenBlas blas, int threads) {
     super(CpuMatrix.class);
@@ -42,6 +43,7 @@ final class CpuDevice extends CheckedDevice<CpuMatrix> {
     workers = new Workers(this.threads);
     algebra = new BlockedAlgebra(blas, workers);
     quantization = new CpuQuantization(this, blas.floats());
+    pruning = new CpuPruning(this, blas.floats());
   }
 
   @Override
@@ -60,6 +62,11 @@ final class CpuDevice extends CheckedDevice<CpuMatrix> {
     static int bits() {
       return FloatVector.SPECIES_PREFERRED.vectorBitSize();
     }
+  }
+
+  @Override
+  public long freeMemory() {
+    return Long.MAX_VALUE;
   }
 
   @Override
@@ -405,6 +412,25 @@ final class CpuDevice extends CheckedDevice<CpuMatrix> {
     double[] errors
   ) {
     quantization.gramErrors(LaneMatrix.of(weights), LaneMatrix.of(gram), grid, LaneMatrix.of(levels), errors);
+  }
+
+  @Override
+  protected void pruneChecked(CpuMatrix weights, float[] norms, Sparsity sparsity) {
+    pruning.prune(LaneMatrix.of(weights), norms, sparsity);
+  }
+
+  @Override
+  protected void sparseWalkChecked(
+    CpuMatrix weights,
+    CpuMatrix factor,
+    float ridge,
+    int[] order,
+    Sparsity sparsity,
+    CpuMatrix pruned,
+    double[] errors
+  ) {
+    LaneMatrix result = LaneMatrix.of(pruned);
+    pruning.sparseWalk(LaneMatrix.of(weights), LaneMatrix.of(factor), ridge, order, sparsity, result, errors);
   }
 
   @Override

@@ -19,6 +19,9 @@ public interface Device extends AutoCloseable {
   /** Whether its memory is not the process's own: copies travel then, and should do so while something else is computed. */
   boolean hasOwnMemory();
 
+  /** Bytes that are free in its own memory, whoever uses the others; {@code Long.MAX_VALUE} if it has none. */
+  long freeMemory();
+
   /** A new scope for matrices. */
   Scope scope();
 
@@ -176,6 +179,46 @@ public interface Device extends AutoCloseable {
    * @param errors gets one number per row of the weights
    */
   void gramErrors(Matrix weights, Matrix gram, QuantizationGrid grid, Matrix levels, double[] errors);
+
+  /**
+   * Removes the weights of least score, {@code |weight| * norm} of its column in single precision: sets them to 0. With the norms of
+   * the columns' inputs this is Wanda (Sun et al., 2024), without them pruning by magnitude. Exactly as many as said are removed; of
+   * equal scores the one in the lower column goes first, in the whole matrix then the one in the lower row. Matrices have a column
+   * per row of the weights, as in {@link #columnWalk}.
+   *
+   * @param weights (n, rows), finite
+   * @param norms one number per column of the weights, finite and at least 0; or null
+   */
+  void prune(Matrix weights, float[] norms, Sparsity sparsity);
+
+  /**
+   * SparseGPT's walk (Frantar and Alistarh, 2023): goes through the columns of the weights one after the other, removes some weights,
+   * and feeds what that changes back into the columns after it, so that {@code trace(E H E')} of the whole change E stays small, with
+   * {@code H = gram + ridge I}. Removed weights become 0; all others become what the columns before want them to be.
+   *
+   * <p>With the factor in its LDL form, removing a weight alone adds {@code D x²} to the error, where D is its column's number on the
+   * diagonal and x what the weight becomes if nothing more is removed. That is its score, the published {@code w² / [U]²} with the
+   * Cholesky factor U of the inverse. Of rows and of the whole matrix, weights are chosen in blocks of {@value SparseBlocks#WIDTH}
+   * columns of the order, each of which removes its share: by their scores when the walk comes to the block. Of a pattern, they are
+   * chosen when it comes to the {@code of} columns. Of equal scores the lower column goes first, of the whole matrix then the lower
+   * row.
+   *
+   * @param weights (n, rows), finite, left as they are
+   * @param factor of {@link #feedbackFactor}, (n, n)
+   * @param ridge what the factor was made with
+   * @param order the order that the factor was made for; it must go through the columns of a pattern without a break
+   * @param pruned gets what the weights become (n, rows)
+   * @param errors gets for each row e of E {@code e gram e'}
+   */
+  void sparseWalk(
+    Matrix weights,
+    Matrix factor,
+    float ridge,
+    int[] order,
+    Sparsity sparsity,
+    Matrix pruned,
+    double[] errors
+  );
 
   /**
    * The encoder of a block type; empty if the device has none, and those of the processor have to do it.

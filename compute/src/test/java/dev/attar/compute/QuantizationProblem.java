@@ -9,14 +9,14 @@ import java.util.stream.IntStream;
  * Random weights, the Gram matrix of correlated activations and a grid, and what may be computed with them in plain loops. Arrays are
  * laid out as a device's matrices are, a column per row of the weights: {@code weights[column * rows + row]}.
  */
-final class QuantizationProblem {
+public final class QuantizationProblem {
 
   static final float RIDGE_PART = 0.01f;
 
   private static final float[] CODEBOOK = { -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113 };
 
   /** The grids of GGUF's block formats. */
-  enum Kind {
+  public enum Kind {
     PLAIN(whole(-8, 7), 32, 32, 1, 1, 0),
     MINIMUM(whole(0, 15), 32, 32, 1, 1, 1),
     LISTED(CODEBOOK, 32, 32, 1, 1, 0),
@@ -25,10 +25,10 @@ final class QuantizationProblem {
     LONG_SCALES_AND_MINIMUMS(whole(0, 15), 32, 256, 0, 63, 63),
     LISTED_SCALES(CODEBOOK, 32, 256, -32, 31, 0);
 
-    final float[] levels;
-    final int leastScale;
-    final int mostScale;
-    final int mostMinimum;
+    public final float[] levels;
+    public final int leastScale;
+    public final int mostScale;
+    public final int mostMinimum;
     private final int longestGroup;
     private final int longestBlock;
 
@@ -54,7 +54,7 @@ final class QuantizationProblem {
     }
 
     /** Minimums are fixed at 1 where scales are. */
-    int leastMinimum() {
+    public int leastMinimum() {
       return hasScales() ? 0 : mostMinimum;
     }
 
@@ -73,7 +73,7 @@ final class QuantizationProblem {
   }
 
   /** A grid's matrices. */
-  record Grid(
+  public record Grid(
     Kind kind,
     int groupLength,
     int blockLength,
@@ -91,7 +91,7 @@ final class QuantizationProblem {
       return -(dmin[(column / blockLength) * rows + row] * minimum[(column / groupLength) * rows + row]);
     }
 
-    float value(int column, int row, float level) {
+    public float value(int column, int row, float level) {
       return step(column, row) * level + offset(column, row);
     }
 
@@ -102,14 +102,14 @@ final class QuantizationProblem {
     }
   }
 
-  final Kind kind;
-  final int n;
-  final int rows;
-  final float[] weights;
-  final float[] gram;
-  final Grid grid;
+  public final Kind kind;
+  public final int n;
+  public final int rows;
+  public final float[] weights;
+  public final float[] gram;
+  public final Grid grid;
 
-  QuantizationProblem(Kind kind, int n, int rows, long seed) {
+  public QuantizationProblem(Kind kind, int n, int rows, long seed) {
     this.kind = kind;
     this.n = n;
     this.rows = rows;
@@ -214,7 +214,7 @@ final class QuantizationProblem {
     return Float.float16ToFloat(Float.floatToFloat16(x));
   }
 
-  float ridge() {
+  public float ridge() {
     double trace = 0;
     for (int i = 0; i < n; i++) {
       trace += gram[i * n + i];
@@ -223,7 +223,7 @@ final class QuantizationProblem {
   }
 
   /** The columns by decreasing mean square, those of a group one after the other. */
-  int[] order() {
+  public int[] order() {
     double[] sums = new double[n / grid.groupLength];
     for (int i = 0; i < n; i++) {
       sums[i / grid.groupLength] += gram[i * n + i];
@@ -240,7 +240,7 @@ final class QuantizationProblem {
   }
 
   /** The levels of plain rounding. */
-  float[] rounded() {
+  public float[] rounded() {
     float[] levels = new float[n * rows];
     for (int i = 0; i < n; i++) {
       for (int row = 0; row < rows; row++) {

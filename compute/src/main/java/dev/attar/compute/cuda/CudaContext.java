@@ -1,24 +1,22 @@
 package dev.attar.compute.cuda;
 
-import static jcuda.driver.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR;
-import static jcuda.driver.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR;
 import static jcuda.driver.JCudaDriver.cuCtxSetCurrent;
 import static jcuda.driver.JCudaDriver.cuDeviceGet;
-import static jcuda.driver.JCudaDriver.cuDeviceGetAttribute;
-import static jcuda.driver.JCudaDriver.cuDeviceGetName;
 import static jcuda.driver.JCudaDriver.cuDevicePrimaryCtxRelease;
 import static jcuda.driver.JCudaDriver.cuDevicePrimaryCtxRetain;
 import static jcuda.driver.JCudaDriver.cuMemGetInfo;
+import static jcuda.driver.JCudaDriver.cuMemcpyDtoHAsync;
 import static jcuda.driver.JCudaDriver.cuStreamCreate;
 import static jcuda.driver.JCudaDriver.cuStreamDestroy;
 import static jcuda.driver.JCudaDriver.cuStreamSynchronize;
 
-import java.nio.charset.StandardCharsets;
+import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.Supplier;
+import jcuda.Pointer;
 import jcuda.driver.CUcontext;
 import jcuda.driver.CUdevice;
 import jcuda.driver.CUstream;
@@ -34,31 +32,32 @@ final class CudaContext implements AutoCloseable {
   private final Set<CudaMemory> memories = ConcurrentHashMap.newKeySet();
   private final CUdevice device = new CUdevice();
   private final CUcontext context = new CUcontext();
-  private final CUstream stream = new CUstream();
+  private final Stream stream = new Stream();
   private final String name;
-  private final int computeCapability;
+  private String last = "no kernel";
   private boolean closed;
+
+  /** A stream that tells its address. */
+  private static final class Stream extends CUstream {
+
+    long address() {
+      return getNativePointer();
+    }
+  }
 
   /** @param ordinal the GPU's number, from 0 */
   CudaContext(int ordinal) {
     CudaStatus.driver(cuDeviceGet(device, ordinal), "cuDeviceGet(%d)", ordinal);
-    byte[] text = new byte[256];
-    CudaStatus.driver(cuDeviceGetName(text, text.length, device), "cuDeviceGetName");
-    String whole = new String(text, StandardCharsets.UTF_8);
-    name = whole.substring(0, whole.indexOf('\0'));
-    computeCapability =
-      10 * attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) +
-      attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
+    name = Cuda.name(device);
     CudaStatus.driver(cuDevicePrimaryCtxRetain(context, device), "cuDevicePrimaryCtxRetain(%s)", name);
-    run(() ->
-      CudaStatus.driver(cuStreamCreate(stream, CUstream_flags.CU_STREAM_NON_BLOCKING), "cuStreamCreate(%s)", name)
-    );
-  }
-
-  private int attribute(int number) {
-    int[] value = new int[1];
-    CudaStatus.driver(cuDeviceGetAttribute(value, number, device), "cuDeviceGetAttribute(%d)", number);
-    return value[0];
+    try {
+      run(() ->
+        CudaStatus.driver(cuStreamCreate(stream, CUstream_flags.CU_STREAM_NON_BLOCKING), "cuStreamCreate(%s)", name)
+      );
+    } catch (RuntimeException | Error e) {
+      int _ = cuDevicePrimaryCtxRelease(device);
+      throw e;
+    }
   }
 
   /** The card's name. */
@@ -66,14 +65,14 @@ final class CudaContext implements AutoCloseable {
     return name;
   }
 
-  /** Ten times the major number and the minor one: 90 for Hopper. */
-  int computeCapability() {
-    return computeCapability;
-  }
-
   /** The stream of operations. */
   CUstream stream() {
     return stream;
+  }
+
+  /** Its address, for what is not called through JCuda. */
+  long streamAddress() {
+    return stream.address();
   }
 
   /** Has the calling thread talk to this GPU: calls in a thread go to the GPU that was made current there. */
@@ -97,33 +96,74 @@ final class CudaContext implements AutoCloseable {
         throw new IllegalStateException("the device is closed");
       }
       makeCurrent();
+      T result;
       try {
-        return operation.get();
-      } finally {
-        if (lock.getHoldCount() == 1) {
-          synchronize();
+        result = operation.get();
+      } catch (RuntimeException | Error e) {
+        try {
+          complete();
+        } catch (CudaException later) {
+          e.addSuppressed(later);
         }
+        throw e;
       }
+      complete();
+      return result;
     } finally {
       lock.unlock();
     }
   }
 
-  /** Waits for what was put on the stream. */
-  void synchronize() {
-    CudaStatus.driver(cuStreamSynchronize(stream), "cuStreamSynchronize");
+  /** Waits for the whole operation, if it is no part of another. */
+  private void complete() {
+    if (lock.getHoldCount() == 1 && !closed) {
+      synchronize();
+    }
   }
 
-  /** How much memory there is, for messages: {@code 12.3 of 79.6 GiB are free}. */
+  /** Waits for what was put on the stream. */
+  void synchronize() {
+    CudaStatus.driver(cuStreamSynchronize(stream), "cuStreamSynchronize after %s", last);
+  }
+
+  /** Says what was put on the stream: a fault in it shows only when the stream is waited for. */
+  void launched(String kernel) {
+    last = kernel;
+  }
+
+  /**
+   * Within an operation: copies a few numbers that it has left on the GPU, after all that was put on the stream.
+   *
+   * @param to native memory, which is filled
+   */
+  void read(long address, MemorySegment to) {
+    int status = cuMemcpyDtoHAsync(Pointer.to(to.asByteBuffer()), new DevicePointer(address), to.byteSize(), stream);
+    CudaStatus.driver(status, "cuMemcpyDtoHAsync(%d)", to.byteSize());
+    synchronize();
+  }
+
+  /** Bytes of memory that are free now, whoever uses the others. */
+  long freeBytes() {
+    return memory()[0];
+  }
+
+  /** How much memory there is, for messages: {@code 12.3 of the 79.6 GiB of NVIDIA H100 80GB HBM3 are free}. */
   String freeMemory() {
+    long[] memory = memory();
+    return "%.1f of the %.1f GiB of %s are free".formatted(
+      Math.scalb((double) memory[0], -30),
+      Math.scalb((double) memory[1], -30),
+      name
+    );
+  }
+
+  /** Free bytes and all. */
+  private long[] memory() {
     return call(() -> {
       long[] free = new long[1];
       long[] total = new long[1];
       CudaStatus.driver(cuMemGetInfo(free, total), "cuMemGetInfo");
-      return "%.1f of %.1f GiB are free".formatted(
-        Math.scalb((double) free[0], -30),
-        Math.scalb((double) total[0], -30)
-      );
+      return new long[] { free[0], total[0] };
     });
   }
 

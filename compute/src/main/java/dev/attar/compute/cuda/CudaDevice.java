@@ -1,47 +1,58 @@
 package dev.attar.compute.cuda;
 
-import static jcuda.jcublas.JCublas2.cublasCreate;
-import static jcuda.jcublas.JCublas2.cublasDestroy;
-import static jcuda.jcublas.JCublas2.cublasSetStream;
-import static jcuda.jcublas.JCublas2.cublasSgemm;
-
 import dev.attar.compute.CheckedDevice;
+import dev.attar.compute.DeviceCoder;
 import dev.attar.compute.QuantizationGrid;
 import dev.attar.compute.Scope;
-import dev.attar.compute.cuda.CudaKernels.Shape;
+import dev.attar.compute.Sparsity;
+import dev.attar.compute.cuda.CudaAlgebra.Part;
+import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
-import java.nio.ByteBuffer;
-import java.nio.ByteOrder;
+import java.lang.foreign.ValueLayout;
+import java.util.Optional;
 import java.util.OptionalInt;
 import java.util.OptionalLong;
-import jcuda.Pointer;
-import jcuda.jcublas.cublasHandle;
-import jcuda.jcublas.cublasOperation;
-import jcuda.runtime.cudaStream_t;
 
-/** Computes with an NVIDIA GPU. The libraries' matrices are column-major: to them, each of ours is its transpose. */
+/** Computes with an NVIDIA GPU. */
 final class CudaDevice extends CheckedDevice<CudaMatrix> {
 
   private final CudaContext context;
   private final CudaTransfers transfers;
+
+  /** What operations bring and fetch themselves does not wait for a large matrix on its way. */
+  private final CudaTransfers ownTransfers;
+
   private final CudaKernels kernels;
-  private final cublasHandle blas = new cublasHandle();
+  private final CudaAlgebra algebra;
+  private final CudaQuantization quantization;
+  private final CudaPruning pruning;
 
   /** @param ordinal the GPU's number, from 0; the libraries have been loaded and the driver started */
   CudaDevice(int ordinal) {
     super(CudaMatrix.class);
     context = new CudaContext(ordinal);
-    transfers = new CudaTransfers(context);
-    kernels = new CudaKernels(context);
-    context.run(() -> {
-      CudaStatus.cublas(cublasCreate(blas), "cublasCreate");
-      CudaStatus.cublas(cublasSetStream(blas, new cudaStream_t(context.stream())), "cublasSetStream");
-    });
+    try {
+      transfers = new CudaTransfers(context);
+      ownTransfers = new CudaTransfers(context);
+      kernels = new CudaKernels(context);
+      algebra = context.call(() -> new CudaAlgebra(context, kernels, CudaLibraries.ofThisProcess().solver()));
+      quantization = new CudaQuantization(context, ownTransfers, kernels, algebra);
+      pruning = new CudaPruning(context, ownTransfers, kernels, algebra);
+    } catch (RuntimeException | Error e) {
+      // Whatever was made goes with it.
+      context.close();
+      throw e;
+    }
   }
 
   @Override
   public String name() {
     return "cuda (" + context.name() + ")";
+  }
+
+  @Override
+  public long freeMemory() {
+    return context.freeBytes();
   }
 
   @Override
@@ -66,22 +77,12 @@ final class CudaDevice extends CheckedDevice<CudaMatrix> {
 
   @Override
   protected void transposeChecked(CudaMatrix from, CudaMatrix to) {
-    context.run(() -> kernels.launch("matrix", "transpose", tiles(from), from, to, from.rows(), from.columns()));
-  }
-
-  /** Blocks of threads for tiles of 32 x 32 of a matrix. */
-  private static Shape tiles(CudaMatrix matrix) {
-    return new Shape(Math.ceilDiv(matrix.columns(), 32), Math.ceilDiv(matrix.rows(), 32), 32, 8);
-  }
-
-  /** A number for a call of cuBLAS, which reads it before it returns. */
-  private static Pointer scalar(float value) {
-    return Pointer.to(ByteBuffer.allocateDirect(4).order(ByteOrder.nativeOrder()).putFloat(0, value));
+    context.run(() -> algebra.transpose(from.address(), to.address(), from.rows(), from.columns()));
   }
 
   @Override
   protected void addChecked(float alpha, CudaMatrix a, CudaMatrix to) {
-    context.run(() -> kernels.launch("matrix", "add", Shape.of(a.count()), alpha, a, to, a.count()));
+    context.run(() -> algebra.add(alpha, a, to));
   }
 
   @Override
@@ -94,81 +95,57 @@ final class CudaDevice extends CheckedDevice<CudaMatrix> {
     float beta,
     CudaMatrix c
   ) {
-    int k = transposeA ? a.rows() : a.columns();
-    context.run(() -> {
-      // c' = op(b)' op(a)'
-      int status = cublasSgemm(
-        blas,
-        operation(transposeB),
-        operation(transposeA),
-        c.columns(),
-        c.rows(),
-        k,
-        scalar(alpha),
-        b.pointer(),
-        b.columns(),
-        a.pointer(),
-        a.columns(),
-        scalar(beta),
-        c.pointer(),
-        c.columns()
-      );
-      CudaStatus.cublas(status, "cublasSgemm(%d, %d, %d)", c.columns(), c.rows(), k);
-    });
-  }
-
-  private static int operation(boolean transpose) {
-    return transpose ? cublasOperation.CUBLAS_OP_T : cublasOperation.CUBLAS_OP_N;
+    context.run(() -> algebra.gemm(alpha, a, transposeA, b, transposeB, beta, c));
   }
 
   @Override
   protected void syrkChecked(float alpha, CudaMatrix x, float beta, CudaMatrix c) {
-    throw new UnsupportedOperationException();
+    context.run(() -> algebra.syrk(alpha, x, beta, c));
   }
 
   @Override
   protected int choleskyChecked(CudaMatrix a, CudaMatrix lower) {
-    throw new UnsupportedOperationException();
+    return context.call(() -> algebra.cholesky(a, lower));
   }
 
   @Override
   protected void triangularInverseChecked(CudaMatrix lower) {
-    throw new UnsupportedOperationException();
+    context.run(() -> algebra.invertLower(lower));
   }
 
   @Override
   protected void triangularSolveChecked(CudaMatrix lower, boolean transpose, CudaMatrix b) {
-    throw new UnsupportedOperationException();
+    context.run(() -> algebra.solveLower(lower, transpose, b));
   }
 
   @Override
   protected int maxEigenOrder() {
-    throw new UnsupportedOperationException();
+    return CudaAlgebra.MAX_EIGEN_ORDER;
   }
 
   @Override
   protected boolean symmetricEigenChecked(CudaMatrix a, float[] values, CudaMatrix vectors) {
-    throw new UnsupportedOperationException();
+    return context.call(() -> algebra.symmetricEigen(a, values, vectors));
   }
 
   @Override
   protected boolean canSvd(int rows, int columns) {
-    throw new UnsupportedOperationException();
+    return CudaAlgebra.canSvd(rows, columns);
   }
 
   @Override
   protected boolean svdChecked(CudaMatrix a, CudaMatrix u, float[] values, CudaMatrix vt) {
-    throw new UnsupportedOperationException();
+    return context.call(() -> algebra.svd(a, u, values, vt));
   }
 
   @Override
   protected void mirrorChecked(CudaMatrix a) {
-    throw new UnsupportedOperationException();
+    context.run(() -> algebra.mirror(a));
   }
 
   @Override
   protected int feedbackFactorChecked(CudaMatrix gram, float ridge, int[] order, CudaMatrix factor) {
-    throw new UnsupportedOperationException();
+    return context.call(() -> quantization.feedbackFactor(gram, ridge, order, factor));
   }
 
   @Override
@@ -182,7 +159,7 @@ final class CudaDevice extends CheckedDevice<CudaMatrix> {
     CudaMatrix levels,
     double[] errors
   ) {
-    throw new UnsupportedOperationException();
+    context.run(() -> quantization.columnWalk(weights, factor, ridge, order, grid, reach, levels, errors));
   }
 
   @Override
@@ -196,7 +173,7 @@ final class CudaDevice extends CheckedDevice<CudaMatrix> {
     boolean scales,
     double[] errors
   ) {
-    throw new UnsupportedOperationException();
+    context.run(() -> quantization.refine(weights, gram, ridge, grid, levels, passes, scales, errors));
   }
 
   @Override
@@ -207,29 +184,62 @@ final class CudaDevice extends CheckedDevice<CudaMatrix> {
     CudaMatrix levels,
     double[] errors
   ) {
-    throw new UnsupportedOperationException();
+    context.run(() -> quantization.gramErrors(weights, gram, grid, levels, errors));
+  }
+
+  @Override
+  protected void pruneChecked(CudaMatrix weights, float[] norms, Sparsity sparsity) {
+    context.run(() -> pruning.prune(weights, norms, sparsity));
+  }
+
+  @Override
+  protected void sparseWalkChecked(
+    CudaMatrix weights,
+    CudaMatrix factor,
+    float ridge,
+    int[] order,
+    Sparsity sparsity,
+    CudaMatrix pruned,
+    double[] errors
+  ) {
+    context.run(() -> pruning.sparseWalk(weights, factor, ridge, order, sparsity, pruned, errors));
   }
 
   @Override
   protected OptionalInt zeroOnDiagonal(CudaMatrix square) {
-    throw new UnsupportedOperationException();
+    return context.call(() -> algebra.zeroOnDiagonal(square));
   }
 
   @Override
   protected OptionalLong firstNotFinite(CudaMatrix matrix, boolean upper) {
-    throw new UnsupportedOperationException();
+    return context.call(() -> algebra.firstNotFinite(matrix, upper ? Part.UPPER : Part.ALL));
   }
 
   @Override
   protected float get(CudaMatrix matrix, long index) {
-    throw new UnsupportedOperationException();
+    return context.call(() -> {
+      try (Arena arena = Arena.ofConfined()) {
+        MemorySegment value = arena.allocate(ValueLayout.JAVA_FLOAT);
+        context.read(matrix.address() + index * Float.BYTES, value);
+        return value.get(ValueLayout.JAVA_FLOAT, 0);
+      }
+    });
+  }
+
+  @Override
+  protected Optional<DeviceCoder<CudaMatrix>> newCoder(String type) {
+    return CudaBlockType.of(type).map(known -> new CudaBlockCoder(context, ownTransfers, kernels, known));
   }
 
   @Override
   protected void closeChecked() {
-    context.run(() -> CudaStatus.cublas(cublasDestroy(blas), "cublasDestroy"));
-    transfers.close();
-    kernels.close();
-    context.close();
+    // As one operation: it waits for what runs, and no other comes between.
+    context.run(() -> {
+      transfers.close();
+      ownTransfers.close();
+      algebra.close();
+      kernels.close();
+      context.close();
+    });
   }
 }

@@ -33,6 +33,9 @@ final class CudaKernels implements AutoCloseable {
 
   /** Blocks and threads of a launch. */
   record Shape(int blocksX, int blocksY, int threadsX, int threadsY) {
+    /** The most that {@code blocksY} can be. */
+    static final int MAX_BLOCKS_Y = 65535;
+
     /** At least one thread for each of so many items, in blocks of {@link #THREADS}. */
     static Shape of(long items) {
       return of(items, THREADS);
@@ -43,7 +46,7 @@ final class CudaKernels implements AutoCloseable {
       return new Shape(Math.toIntExact(Math.ceilDiv(items, threads)), 1, threads, 1);
     }
 
-    /** A row of blocks as {@link #of} for each of {@code count} things; blockIdx.y is its number, at most 65535. */
+    /** A row of blocks as {@link #of} for each of {@code count} things; blockIdx.y is its number, below {@link #MAX_BLOCKS_Y}. */
     static Shape of(long items, int threads, int count) {
       return new Shape(Math.toIntExact(Math.ceilDiv(items, threads)), count, threads, 1);
     }
@@ -83,6 +86,7 @@ final class CudaKernels implements AutoCloseable {
       Pointer.to(pointers),
       null
     );
+    context.launched(kernel);
     CudaStatus.driver(
       status,
       "%s of %d x %d blocks of %d x %d threads",

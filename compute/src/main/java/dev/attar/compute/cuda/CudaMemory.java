@@ -42,7 +42,7 @@ final class CudaMemory implements AutoCloseable {
       int status = cuMemAlloc(block, bytes);
       if (status == CUresult.CUDA_ERROR_OUT_OF_MEMORY) {
         throw new OutOfDeviceMemoryException(
-          "cuda: no room for " + what + ", " + bytes + " bytes; " + context.freeMemory() + " of " + context.name(),
+          "cuda: no room for " + what + ", " + bytes + " bytes; " + context.freeMemory(),
           null
         );
       }
@@ -52,7 +52,12 @@ final class CudaMemory implements AutoCloseable {
     });
   }
 
-  /** The same, all zeros. */
+  /** Room for a matrix of single-precision numbers. */
+  long floats(int rows, int columns, String what) {
+    return allocate((long) rows * columns, Float.BYTES, what + ", " + rows + " x " + columns);
+  }
+
+  /** A block that is all zeros. */
   long zeros(long count, int bytesEach, String what) {
     long address = allocate(count, bytesEach, what);
     context.run(() -> {

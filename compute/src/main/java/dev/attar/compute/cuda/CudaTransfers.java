@@ -80,6 +80,13 @@ final class CudaTransfers implements AutoCloseable {
     );
   }
 
+  /** Copies to a block of its own on the GPU; returns its address. */
+  long upload(CudaMemory memory, MemorySegment values, String what) {
+    long address = memory.allocate(values.byteSize(), 1, what);
+    upload(values, address, values.byteSize());
+    return address;
+  }
+
   /** Copies from the GPU. */
   void download(long address, MemorySegment to, long bytes) {
     inPieces(
@@ -118,6 +125,10 @@ final class CudaTransfers implements AutoCloseable {
           CudaStatus.driver(cuEventRecord(staging.done, stream), "cuEventRecord");
         }
       }
+    } catch (RuntimeException | Error e) {
+      // A copy may still be on its way from a buffer, which the next one would fill at once.
+      int _ = cuStreamSynchronize(stream);
+      throw e;
     } finally {
       lock.unlock();
     }

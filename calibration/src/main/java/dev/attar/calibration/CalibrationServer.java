@@ -1,6 +1,7 @@
 package dev.attar.calibration;
 
 import dev.attar.compute.Device;
+import dev.attar.compute.DeviceException;
 import dev.attar.compute.Devices;
 import dev.attar.llama.Frame;
 import dev.attar.llama.LlamaModel;
@@ -42,7 +43,13 @@ final class CalibrationServer implements AutoCloseable {
 
   void serve() throws IOException {
     for (Optional<Frame> frame = channel.receive(); frame.isPresent(); frame = channel.receive()) {
-      Reply reply = switch (Request.of(frame.get())) {
+      channel.send(Reply.toFrame(reply(Request.of(frame.get()))));
+    }
+  }
+
+  private Reply reply(Request request) throws IOException {
+    try {
+      return switch (request) {
         case Request.Open open -> open(open);
         case Request.CollectImportance _ -> collectImportance();
         case Request.CollectGrams collect -> collectGrams(collect);
@@ -51,7 +58,8 @@ final class CalibrationServer implements AutoCloseable {
           yield new Reply.Done();
         }
       };
-      channel.send(Reply.toFrame(reply));
+    } catch (DeviceException e) {
+      throw new IOException(e.getMessage(), e); // for the parent, in one line
     }
   }
 
@@ -79,7 +87,11 @@ final class CalibrationServer implements AutoCloseable {
         file + ": windows of " + settings.context() + " tokens, the model was trained on " + model.trainedContext()
       );
     }
-    device = Devices.cpu(settings.threads());
+    Devices.Opened opened = Devices.open(settings.device(), settings.threads());
+    device = opened.device();
+    opened
+      .problem()
+      .ifPresent(problem -> warnings.add("Gram matrices are summed up by the processor, since " + problem));
     InputDiscovery discovery = new InputDiscovery(settings.output());
     try (WindowRunner runner = runner(model, discovery)) {
       runner.runFirstBatch();

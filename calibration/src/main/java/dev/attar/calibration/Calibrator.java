@@ -1,5 +1,6 @@
 package dev.attar.calibration;
 
+import dev.attar.compute.DeviceChoice;
 import dev.attar.formats.TensorType;
 import dev.attar.formats.imatrix.ImportanceMatrixWriter;
 import dev.attar.llama.WorkerProcess;
@@ -47,6 +48,7 @@ public final class Calibrator implements AutoCloseable {
    * @param tokens how many to measure, at most 2^30: rounded down to whole windows, at least one
    * @param context tokens in a window, 2 to 2^20
    * @param threads how many compute, 1 to 512
+   * @param device what sums up Gram matrices and drifts; llama.cpp runs the model with the processor in any case
    * @param output whether to measure the output head too
    * @param writable whether weights will be replaced: the model is loaded into memory of its own then, instead of mapped
    * @param patience how long the worker may show no sign of life
@@ -56,6 +58,7 @@ public final class Calibrator implements AutoCloseable {
     long tokens,
     int context,
     int threads,
+    DeviceChoice device,
     boolean output,
     boolean writable,
     Duration patience
@@ -85,7 +88,11 @@ public final class Calibrator implements AutoCloseable {
   private Calibrator(Path model, Settings settings, CalibrationListener listener) throws IOException {
     this.settings = settings;
     this.listener = listener;
-    process = WorkerProcess.start(CalibrationMain.class, List.of(), new WorkerProcess.Options(JVM, settings.patience));
+    process = WorkerProcess.start(
+      CalibrationMain.class,
+      List.of(),
+      new WorkerProcess.Options(jvm(), settings.patience)
+    );
     try {
       process.send(Request.toFrame(new Request.Open(model.toAbsolutePath(), settings)));
       Reply reply = receive();
@@ -97,6 +104,18 @@ public final class Calibrator implements AutoCloseable {
       process.close();
       throw e;
     }
+  }
+
+  /** The worker is to find the same libraries as this process. */
+  private static List<String> jvm() {
+    List<String> options = new ArrayList<>(JVM);
+    for (String property : List.of("attar.openblas", "attar.cuda")) {
+      String value = System.getProperty(property);
+      if (value != null) {
+        options.add("-D" + property + "=" + value);
+      }
+    }
+    return options;
   }
 
   /**

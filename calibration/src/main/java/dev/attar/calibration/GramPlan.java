@@ -1,5 +1,6 @@
 package dev.attar.calibration;
 
+import dev.attar.compute.Device;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.HashSet;
@@ -15,6 +16,14 @@ public final class GramPlan {
 
   /** Rows and columns of a tile. */
   static final int TILE = 512;
+
+  /** The same on a device with memory of its own, where each product has to start and to be waited for. */
+  private static final int DEVICE_TILE = 2048;
+
+  /** Rows and columns of a tile on a device. */
+  static int tile(Device device) {
+    return device.hasOwnMemory() ? DEVICE_TILE : TILE;
+  }
 
   /** Rows that are multiplied at once. */
   static final int ROWS = WindowRunner.BATCH;

@@ -1,5 +1,6 @@
 package dev.attar.calibration;
 
+import dev.attar.compute.DeviceChoice;
 import dev.attar.formats.TensorType;
 import dev.attar.llama.Frame;
 import java.io.DataInput;
@@ -58,6 +59,7 @@ sealed interface Request {
           out.writeLong(settings.tokens());
           out.writeInt(settings.context());
           out.writeInt(settings.threads());
+          out.writeUTF(settings.device().name());
           out.writeBoolean(settings.output());
           out.writeBoolean(settings.writable());
           out.writeLong(settings.patience().toMillis());
@@ -102,6 +104,7 @@ sealed interface Request {
             in.readLong(),
             in.readInt(),
             in.readInt(),
+            DeviceChoice.valueOf(in.readUTF()),
             in.readBoolean(),
             in.readBoolean(),
             Duration.ofMillis(in.readLong())

@@ -16,6 +16,7 @@ final class RowBatch {
   private static final ValueLayout.OfFloat FLOAT = JAVA_FLOAT.withOrder(ByteOrder.LITTLE_ENDIAN);
 
   private final Device device;
+  private final int tile;
   private final MemorySegment[] gathered;
   private final Matrix[] blocks;
   private int size;
@@ -23,11 +24,12 @@ final class RowBatch {
   /** An empty one with room for {@link GramPlan#ROWS} rows. */
   RowBatch(Device device, Scope scope, int columns) {
     this.device = device;
-    int n = Math.ceilDiv(columns, GramPlan.TILE);
+    tile = GramPlan.tile(device);
+    int n = Math.ceilDiv(columns, tile);
     gathered = new MemorySegment[n];
     blocks = new Matrix[n];
     for (int i = 0; i < n; i++) {
-      int width = Math.min(GramPlan.TILE, columns - i * GramPlan.TILE);
+      int width = Math.min(tile, columns - i * tile);
       gathered[i] = Arena.ofAuto().allocate((long) Float.BYTES * GramPlan.ROWS * width, 64);
       blocks[i] = scope.matrix(GramPlan.ROWS, width);
     }
@@ -36,7 +38,7 @@ final class RowBatch {
   void append(float[] row) {
     for (int i = 0; i < blocks.length; i++) {
       int width = blocks[i].columns();
-      MemorySegment.copy(row, i * GramPlan.TILE, gathered[i], FLOAT, (long) size * width * Float.BYTES, width);
+      MemorySegment.copy(row, i * tile, gathered[i], FLOAT, (long) size * width * Float.BYTES, width);
     }
     size++;
   }

@@ -21,18 +21,19 @@ final class TiledGram {
 
   TiledGram(Device device, Scope scope, int columns) {
     this.device = device;
-    int n = Math.ceilDiv(columns, GramPlan.TILE);
+    int tile = GramPlan.tile(device);
+    int n = Math.ceilDiv(columns, tile);
     tiles = new Matrix[n][];
     for (int i = 0; i < n; i++) {
       tiles[i] = new Matrix[n - i];
       for (int j = i; j < n; j++) {
-        tiles[i][j - i] = scope.matrix(width(columns, i), width(columns, j));
+        tiles[i][j - i] = scope.matrix(width(tile, columns, i), width(tile, columns, j));
       }
     }
   }
 
-  private static int width(int columns, int block) {
-    return Math.min(GramPlan.TILE, columns - block * GramPlan.TILE);
+  private static int width(int tile, int columns, int block) {
+    return Math.min(tile, columns - block * tile);
   }
 
   void add(RowBatch rows) {

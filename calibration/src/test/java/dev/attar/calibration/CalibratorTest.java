@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.attar.compute.DeviceChoice;
 import dev.attar.formats.TensorInfo;
 import dev.attar.formats.TensorType;
 import dev.attar.formats.block.BlockDecoders;
@@ -63,11 +64,29 @@ class CalibratorTest {
   }
 
   private static Calibrator.Settings settings(long tokens, int context, Path... texts) {
-    return new Calibrator.Settings(List.of(texts), tokens, context, THREADS, false, false, Duration.ofSeconds(60));
+    return new Calibrator.Settings(
+      List.of(texts),
+      tokens,
+      context,
+      THREADS,
+      DeviceChoice.CPU,
+      false,
+      false,
+      Duration.ofSeconds(60)
+    );
   }
 
   private static Calibrator.Settings writable() {
-    return new Calibrator.Settings(List.of(TEXT), 2L * CONTEXT, CONTEXT, THREADS, false, true, Duration.ofSeconds(60));
+    return new Calibrator.Settings(
+      List.of(TEXT),
+      2L * CONTEXT,
+      CONTEXT,
+      THREADS,
+      DeviceChoice.CPU,
+      false,
+      true,
+      Duration.ofSeconds(60)
+    );
   }
 
   private static LinearInput input(Calibrator calibrator, String weight) {
@@ -149,6 +168,7 @@ class CalibratorTest {
       64,
       64,
       2,
+      DeviceChoice.CPU,
       true,
       false,
       Duration.ofSeconds(60)
@@ -418,6 +438,7 @@ class CalibratorTest {
       64,
       64,
       1,
+      DeviceChoice.CPU,
       false,
       true,
       Duration.ofSeconds(60)

@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.attar.compute.DeviceChoice;
 import dev.attar.formats.FormatException;
 import dev.attar.formats.TensorInfo;
 import dev.attar.formats.TensorType;
@@ -50,7 +51,16 @@ class DriftTest {
   private static GramStore drifted; // with one weight replaced
 
   private static Calibrator.Settings settings(int tokens, int context) {
-    return new Calibrator.Settings(List.of(TEXT), tokens, context, 1, false, true, Duration.ofMinutes(2));
+    return new Calibrator.Settings(
+      List.of(TEXT),
+      tokens,
+      context,
+      1,
+      DeviceChoice.CPU,
+      false,
+      true,
+      Duration.ofMinutes(2)
+    );
   }
 
   @BeforeAll
@@ -379,7 +389,16 @@ class DriftTest {
       calibrator.grams(List.of(), List.of("blk.9.attn_q.weight"), drifted)
     );
     assertTrue(unknown.getMessage().contains("blk.9.attn_q.weight"), unknown.getMessage());
-    Calibrator.Settings mapped = new Calibrator.Settings(List.of(TEXT), 64, 64, 1, false, false, Duration.ofMinutes(2));
+    Calibrator.Settings mapped = new Calibrator.Settings(
+      List.of(TEXT),
+      64,
+      64,
+      1,
+      DeviceChoice.CPU,
+      false,
+      false,
+      Duration.ofMinutes(2)
+    );
     try (Calibrator of = Calibrator.open(model, mapped, (_, _, _) -> {})) {
       assertThrows(IllegalStateException.class, () -> of.grams(List.of(), List.of(REPLACED), drifted));
     }

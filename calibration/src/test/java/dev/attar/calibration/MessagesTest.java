@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 
+import dev.attar.compute.DeviceChoice;
 import dev.attar.formats.TensorType;
 import dev.attar.llama.Frame;
 import java.io.IOException;
@@ -21,6 +22,7 @@ class MessagesTest {
       1 << 30,
       512,
       3,
+      DeviceChoice.CPU,
       true,
       false,
       Duration.ofSeconds(3)
@@ -65,14 +67,16 @@ class MessagesTest {
     List<Path> texts = List.of(Path.of("a"));
     Duration patience = Duration.ofSeconds(1);
     assertThrows(IllegalArgumentException.class, () ->
-      new Calibrator.Settings(List.of(), 1, 512, 1, false, false, patience)
+      new Calibrator.Settings(List.of(), 1, 512, 1, DeviceChoice.CPU, false, false, patience)
     );
     assertThrows(IllegalArgumentException.class, () ->
-      new Calibrator.Settings(texts, 0, 512, 1, false, false, patience)
+      new Calibrator.Settings(texts, 0, 512, 1, DeviceChoice.CPU, false, false, patience)
     );
-    assertThrows(IllegalArgumentException.class, () -> new Calibrator.Settings(texts, 1, 1, 1, false, false, patience));
     assertThrows(IllegalArgumentException.class, () ->
-      new Calibrator.Settings(texts, 1, 512, 0, false, false, patience)
+      new Calibrator.Settings(texts, 1, 1, 1, DeviceChoice.CPU, false, false, patience)
+    );
+    assertThrows(IllegalArgumentException.class, () ->
+      new Calibrator.Settings(texts, 1, 512, 0, DeviceChoice.CPU, false, false, patience)
     );
   }
 }

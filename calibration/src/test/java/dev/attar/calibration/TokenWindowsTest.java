@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.attar.compute.DeviceChoice;
 import dev.attar.formats.MetadataValue;
 import dev.attar.llama.LlamaModel;
 import dev.attar.llama.Tokens;
@@ -53,7 +54,16 @@ class TokenWindowsTest {
   private static TokenWindows read(Tokens vocabulary, long tokens, int context, Path... texts) throws IOException {
     return TokenWindows.read(
       vocabulary,
-      new Calibrator.Settings(List.of(texts), tokens, context, 1, false, false, Duration.ofSeconds(1)),
+      new Calibrator.Settings(
+        List.of(texts),
+        tokens,
+        context,
+        1,
+        DeviceChoice.CPU,
+        false,
+        false,
+        Duration.ofSeconds(1)
+      ),
       () -> {}
     );
   }

@@ -44,6 +44,7 @@ final class AttarCommand implements Callable<Integer> {
       .addSubcommand(new InspectCommand(console))
       .addSubcommand(new EvalCommand(console))
       .addSubcommand(new BenchCommand(console))
+      .addSubcommand(new DevicesCommand(console))
       .addSubcommand(new CompletionCommand(console));
     return attar
       .registerConverter(Path.class, new Converters.Name())

@@ -127,6 +127,10 @@ final class BenchCommand implements Callable<Integer> {
     }
     Making making = making(variants);
     Settings settings = measuring.settings(true, !variants.isEmpty(), making.calibration().isPresent());
+    tuning.requireDevice();
+    if (making.gptq().isEmpty() && !measuring.quiet()) {
+      tuning.unusedDevice("no model is made by GPTQ").ifPresent(console::warn);
+    }
     Measurement measurement = new Measurement(console, spec, measuring);
     Comparison comparison = measurement.run(models, settings, making);
     boolean forPrograms = messages.json() || csv || markdown;

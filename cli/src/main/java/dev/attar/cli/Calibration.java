@@ -1,6 +1,7 @@
 package dev.attar.cli;
 
 import dev.attar.calibration.Calibrator;
+import dev.attar.compute.DeviceChoice;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -27,9 +28,9 @@ record Calibration(List<Path> texts, long tokens, int context, int threads, Dura
     }
   }
 
-  /** The same for the calibrator, which leaves the weights as they are. */
+  /** The same for the calibrator, which leaves the weights as they are and measures importance alone: no matrices. */
   Calibrator.Settings settings(boolean output) {
-    return new Calibrator.Settings(texts, tokens, context, threads, output, false, patience);
+    return new Calibrator.Settings(texts, tokens, context, threads, DeviceChoice.CPU, output, false, patience);
   }
 
   /** What results call it: the first text. */

@@ -1,5 +1,6 @@
 package dev.attar.cli;
 
+import dev.attar.compute.DeviceException;
 import dev.attar.formats.FormatException;
 import java.io.EOFException;
 import java.io.IOException;
@@ -69,6 +70,7 @@ final class ErrorReport {
       case CompletionException wrapped when wrapped.getCause() != null -> message(wrapped.getCause());
       case FileSystemException file -> file.getFile() == null ? reason(file) : file.getFile() + ": " + reason(file);
       case IOException io -> reason(io);
+      case DeviceException device -> device.getMessage();
       case OutOfMemoryError _ -> outOfMemory();
       case InternalError fault when (
         isMappingFault(fault)

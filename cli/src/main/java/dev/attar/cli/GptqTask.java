@@ -25,6 +25,7 @@ final class GptqTask implements GptqListener {
   private final String name;
   private final List<String> warnings = new ArrayList<>();
   private PhaseProgress progress;
+  private boolean announces = true;
   private boolean begun;
 
   /**
@@ -36,6 +37,11 @@ final class GptqTask implements GptqListener {
     this.console = console;
     this.quiet = quiet;
     this.name = name;
+  }
+
+  /** Does not say which device computes: the user knows by now. */
+  void omitDevice() {
+    announces = false;
   }
 
   /** Checks a plan, before long work, for tensors that GPTQ can do something with. */
@@ -84,6 +90,13 @@ final class GptqTask implements GptqListener {
   public void at(String phase, long done, long total, String unit) {
     begun = true;
     progress.at(name.isEmpty() ? phase : name + ": " + phase, done, total, unit);
+  }
+
+  @Override
+  public void device(String line) {
+    if (!quiet && announces) {
+      console.err().println("attar: " + Text.escape(line));
+    }
   }
 
   @Override

@@ -1,8 +1,11 @@
 package dev.attar.cli;
 
 import dev.attar.bench.Machine;
+import dev.attar.compute.DeviceChoice;
+import dev.attar.compute.Devices;
 import dev.attar.quant.gptq.Effort;
 import dev.attar.quant.gptq.GptqOptions;
+import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
@@ -59,7 +62,33 @@ final class GptqTuning {
   )
   private ByteSize maxMemory;
 
-  /** The options that the user gave, by name. */
+  @Option(
+    names = "--device",
+    paramLabel = "DEVICE",
+    description = "What does the algebra of GPTQ and of the choice of types for a size: cpu, cuda (an NVIDIA GPU), or " +
+      "auto (the default), cuda if 'attar devices' says that it is available."
+  )
+  private DeviceChoice device = DeviceChoice.AUTO;
+
+  /**
+   * Checks, before any work, that there is the device that is asked for.
+   *
+   * @throws IOException if not; the message is one line
+   */
+  void requireDevice() throws IOException {
+    Devices.require(device);
+  }
+
+  /**
+   * What the user should know where neither GPTQ nor a choice of types is asked for, one line; empty for nothing.
+   *
+   * @param why why the device is of no use there
+   */
+  Optional<String> unusedDevice(String why) {
+    return device == DeviceChoice.CUDA ? Optional.of(why + ", --device cuda changes nothing") : Optional.empty();
+  }
+
+  /** The options that the user gave, by name; but for the device, which may always be named. */
   List<String> given() {
     List<String> given = new ArrayList<>(givenForGptq());
     given.addAll(givenForMeasuring());
@@ -109,6 +138,7 @@ final class GptqTuning {
       Optional.ofNullable(sequential),
       maxMemory == null ? defaultMemory() : Usage.bytes(command, "--max-memory", maxMemory),
       calibration.threads(),
+      device,
       resume,
       overwrite,
       calibration.patience()

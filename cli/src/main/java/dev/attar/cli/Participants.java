@@ -67,6 +67,7 @@ final class Participants implements AutoCloseable {
   private final List<Path> inputs = new ArrayList<>();
   private final Set<Path> fileNames = new HashSet<>();
   private TemporaryFolder temporary;
+  private boolean deviceKnown; // whether the user has been told what computes
   private ImportanceMatrix measured;
 
   private Participants(Console console, MeasureOptions options, Making making) {
@@ -294,6 +295,10 @@ final class Participants implements AutoCloseable {
 
   private void makeByGptq(Planned planned, Path file) throws IOException, InterruptedException {
     GptqTask task = new GptqTask(console, options.quiet(), planned.name());
+    if (deviceKnown) {
+      task.omitDevice();
+    }
+    deviceKnown = true;
     QuantizeOptions quantize = planned.variant().orElseThrow().options();
     GptqResult _ = task.run(planned.model(), quantize, Optional.empty(), making.gptq().orElseThrow(), file);
     warn(planned, task.warnings());

@@ -141,6 +141,7 @@ final class QuantizeCommand implements Callable<Integer> {
     GptqOptions gptq = isMeasured
       ? tuning.options(calibration, method != Method.GPTQ, resume, writing.overwrite())
       : null;
+    tuning.requireDevice();
     name = target.isPresent() ? targets.name() : fileType.name();
     Path out = output != null ? output : ModelArgument.outputName(source, name.toLowerCase(Locale.ROOT));
     try (Model opened = Models.open(source); ImportanceMatrix importance = openImportance()) {
@@ -285,6 +286,9 @@ final class QuantizeCommand implements Callable<Integer> {
     report.setMethod(method);
     report.setMeasured(importanceFile == null);
     typing.withoutEffect(plan).forEach(report::addWarning);
+    if (method != Method.GPTQ && targets.target().isEmpty()) {
+      tuning.unusedDevice("the processor does the rounding").ifPresent(report::addWarning);
+    }
     return report;
   }
 

@@ -25,7 +25,7 @@ class CommandLineTest {
   @CsvSource(
     delimiter = '|',
     value = {
-      "''                                     | no command, expected one of convert, quantize, imatrix, inspect, eval, bench, completion (try 'attar --help')",
+      "''                                     | no command, expected one of convert, quantize, imatrix, inspect, eval, bench, devices, completion (try 'attar --help')",
       "quantise                               | unknown command 'quantise', did you mean quantize",
       "--jsno                                 | unknown option '--jsno'",
       "quantize a.gguf                        | no type given, expected --type TYPE, --target-size SIZE or --target-bpw X (try",
@@ -116,6 +116,8 @@ class CommandLineTest {
       "eval a.gguf --imatrix m                | --imatrix weighs the errors of tensors, which are not to be measured",
       "eval a.gguf --csv                      | unknown option '--csv'",
       "eval a.gguf --types q8_0               | unknown option '--types'",
+      "devices x                              | unexpected argument 'x'",
+      "quantize m -t q4_0 --device gpu        | invalid value for option '--device': expected one of [AUTO, CPU, CUDA]",
       "bench                                  | no model given, expected a base and its variants, or a base and --types",
       "bench --types q8_0                     | no model given",
       "bench a.gguf                           | no variant of a.gguf given, expected models or --types",

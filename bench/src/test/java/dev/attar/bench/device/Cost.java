@@ -16,6 +16,9 @@ record Cost(String operation, double link, double bytes, double flops, double ch
   /** Columns between two matrix products of the walk and of the refinement. */
   private static final int BLOCK = 256;
 
+  /** The same of SparseGPT's walk. */
+  private static final int SPARSE_BLOCK = 128;
+
   /** Columns that share a scale, in Q4_K and most others. */
   private static final int GROUP = 32;
 
@@ -105,6 +108,19 @@ record Cost(String operation, double link, double bytes, double flops, double ch
       ),
       new Cost("pack", 0, 4.56 * weights, 10 * weights, 0),
       new Cost("download", 0.56 * weights, 0.56 * weights, 0, 0)
+    );
+  }
+
+  /** What pruning a matrix (rows, n) asks for. */
+  static List<Cost> pruning(int rows, int n) {
+    double weights = (double) rows * n;
+    // Errors within a block of 128 columns come one after the other; each block is walked once to score it and once to prune it.
+    double inBlock = 2 * (SPARSE_BLOCK / 2.0);
+    return List.of(
+      // Scores are read for each of four digits of a radix selection, and to cut.
+      new Cost("prune (rows)", 0, 4 * 6 * weights, 5 * 6 * weights, 0),
+      new Cost("prune (2:4)", 0, 4 * 2 * weights, 8 * weights, 0),
+      new Cost("sparseWalk", 0, 4 * weights * (8 + n / (2.0 * SPARSE_BLOCK)), weights * (n + 2 * inBlock), n * inBlock)
     );
   }
 }

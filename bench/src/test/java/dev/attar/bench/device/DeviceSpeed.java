@@ -4,12 +4,17 @@ import dev.attar.bench.device.Cost.Gpu;
 import dev.attar.bench.device.Cost.Limit;
 import dev.attar.compute.BlockCoder;
 import dev.attar.compute.Device;
+import dev.attar.compute.DeviceChoice;
+import dev.attar.compute.DeviceException;
+import dev.attar.compute.Devices;
 import dev.attar.compute.Matrix;
 import dev.attar.compute.QuantizationGrid;
 import dev.attar.compute.Scope;
+import dev.attar.compute.Sparsity;
 import dev.attar.formats.TensorType;
 import dev.attar.formats.block.BlockGrid;
 import dev.attar.quant.gptq.Effort;
+import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -26,7 +31,7 @@ import java.util.stream.IntStream;
  * Times the operations that GPTQ of one matrix asks of a device, as {@code bench/gpu-speed.sh} prints it: each beside what an H100 needs
  * for it at least, as {@code docs/gpu.md} derives that.
  */
-final class DeviceSpeed implements AutoCloseable {
+public final class DeviceSpeed implements AutoCloseable {
 
   private static final int TOKENS = 8192;
   private static final Effort EFFORT = Effort.of(Effort.DEFAULT);
@@ -48,6 +53,36 @@ final class DeviceSpeed implements AutoCloseable {
   private final Matrix factor;
   private final Matrix levels;
   private final float ridge = 0.02f;
+
+  /** Arguments: auto, cpu or cuda; rows, columns, the processor's threads, number of timed runs. */
+  public static void main(String[] args) {
+    try {
+      int threads = Integer.parseInt(args[3]);
+      int rows = Integer.parseInt(args[1]);
+      int n = Integer.parseInt(args[2]);
+      if (n % QuantizationGrid.LONGEST_BLOCK != 0) {
+        throw new IllegalArgumentException(n + " columns, expected a multiple of " + QuantizationGrid.LONGEST_BLOCK);
+      }
+      try (
+        Devices.Opened opened = Devices.open(choice(args[0]), threads);
+        DeviceSpeed speed = new DeviceSpeed(opened.device(), rows, n)
+      ) {
+        speed.print(Integer.parseInt(args[4]));
+      }
+    } catch (IOException | IllegalArgumentException | DeviceException e) {
+      System.err.println(e.getMessage());
+      System.exit(1);
+    }
+  }
+
+  private static DeviceChoice choice(String name) {
+    for (DeviceChoice choice : DeviceChoice.values()) {
+      if (choice.name().equalsIgnoreCase(name)) {
+        return choice;
+      }
+    }
+    throw new IllegalArgumentException("unknown device '" + name + "', expected auto, cpu or cuda");
+  }
 
   /** Random weights (rows, n) and activations. */
   DeviceSpeed(Device device, int rows, int n) {
@@ -110,6 +145,14 @@ final class DeviceSpeed implements AutoCloseable {
         time(seconds, "pack", () -> coder.pack(grid[0], levels, blocks));
       }
     }
+    float[] norms = new float[n];
+    Arrays.fill(norms, 1);
+    time(seconds, "sparseWalk", () ->
+      device.sparseWalk(weights, factor, ridge, order, new Sparsity.Rows(n / 2), levels, errors)
+    );
+    time(seconds, "prune (2:4)", () -> device.prune(levels, norms, new Sparsity.Pattern(2, 4)));
+    device.transpose(straight, weights);
+    time(seconds, "prune (rows)", () -> device.prune(weights, norms, new Sparsity.Rows(n / 2)));
     return seconds;
   }
 
@@ -171,6 +214,7 @@ final class DeviceSpeed implements AutoCloseable {
     costs.add(Cost.gram(TOKENS, n).withoutLink());
     costs.addAll(Cost.preparing(n));
     costs.addAll(Cost.quantizing(rows, n, EFFORT));
+    costs.addAll(Cost.pruning(rows, n));
     for (Cost cost : costs) {
       double[] times = all
         .stream()

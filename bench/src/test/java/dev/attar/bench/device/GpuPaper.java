@@ -33,6 +33,7 @@ final class GpuPaper {
     costs.add(Cost.gram(TOKENS, columns));
     costs.addAll(Cost.preparing(columns));
     costs.addAll(Cost.quantizing(rows, columns, EFFORT));
+    costs.addAll(Cost.pruning(rows, columns));
     StringBuilder table = new StringBuilder();
     table.append("| operation | link GB | memory GB | GFLOP | chain | floor ms | limit |\n");
     table.append("|---|---:|---:|---:|---:|---:|---|\n");

@@ -21,11 +21,20 @@ final class BandReader implements AutoCloseable {
   /** Values in a band on the processor: 32 MiB in single precision, of which there are about six. */
   private static final int PROCESSOR_BAND = 1 << 23;
 
-  /** Values in a band on another device, which works on all rows at once: most matrices in one. */
-  private static final int DEVICE_BAND = 1 << 26;
+  /** The most values in a band on another device, which works on all rows at once: most matrices in one. */
+  private static final int LARGEST_BAND = 1 << 26;
+
+  /** The fewest values in a band there, where memory is short. */
+  static final int SMALLEST_BAND = 1 << 20;
+
+  /** What a band takes of such a device's memory: two copies of it and of the next one, and what is computed from it. */
+  static final long BYTES_PER_VALUE = 8L * Float.BYTES;
+
+  /** Values that are in the process's memory at a time on their way to a device: 16 MiB in single precision. */
+  private static final int PIECE = 1 << 22;
 
   /** Bands hold multiples of this many rows, so that they do not show in the result. */
-  private static final int ROWS = 256;
+  static final int ROWS = 256;
 
   /** Rows of a matrix. */
   @FunctionalInterface
@@ -38,7 +47,7 @@ final class BandReader implements AutoCloseable {
    * Some rows of a matrix, until it is closed.
    *
    * @param first the number of the first row
-   * @param values the rows
+   * @param values the rows; {@code null} if the device has memory of its own
    * @param weights the same on the device, (columns, rows)
    */
   record Band(long first, int rows, float[] values, Matrix weights, Scope scope) implements AutoCloseable {
@@ -58,7 +67,12 @@ final class BandReader implements AutoCloseable {
   private Future<Band> ahead;
 
   BandReader(Device device) {
-    this(device, device.hasOwnMemory() ? DEVICE_BAND : PROCESSOR_BAND);
+    this(device, device.hasOwnMemory() ? bandValues(device.freeMemory()) : PROCESSOR_BAND);
+  }
+
+  /** So many that bands take a third of a device's free memory. */
+  private static int bandValues(long freeBytes) {
+    return (int) Math.clamp(freeBytes / 3 / BYTES_PER_VALUE, SMALLEST_BAND, LARGEST_BAND);
   }
 
   /** With bands of about so many values. */
@@ -115,13 +129,19 @@ final class BandReader implements AutoCloseable {
   }
 
   private Band read(Place place) throws IOException {
-    float[] values = new float[Math.multiplyExact(place.rows, place.columns)];
-    place.source.read(place.first, place.rows, values);
     Scope scope = device.scope();
     try {
-      Matrix weights = transposed(device, scope, values, place.rows, place.columns);
+      float[] values = null;
+      Matrix weights;
+      if (device.hasOwnMemory()) {
+        weights = transposed(device, scope, place.source, place.first, place.rows, place.columns);
+      } else {
+        values = new float[Math.multiplyExact(place.rows, place.columns)];
+        place.source.read(place.first, place.rows, values);
+        weights = transposed(device, scope, values, place.rows, place.columns);
+      }
       return new Band(place.first, place.rows, values, weights, scope);
-    } catch (RuntimeException | Error e) {
+    } catch (IOException | RuntimeException | Error e) {
       scope.close();
       throw e;
     }
@@ -133,6 +153,24 @@ final class BandReader implements AutoCloseable {
     try (Scope meanwhile = device.scope()) {
       Matrix straight = meanwhile.matrix(rows, columns);
       device.upload(MemorySegment.ofArray(values), straight);
+      device.transpose(straight, result);
+    }
+    return result;
+  }
+
+  /** The same of rows that are read, some at a time. */
+  static Matrix transposed(Device device, Scope scope, RowSource source, long first, int rows, int columns)
+    throws IOException {
+    Matrix result = scope.matrix(columns, rows);
+    int most = Math.clamp(PIECE / columns, 1, rows);
+    float[] piece = new float[Math.multiplyExact(most, columns)];
+    try (Scope meanwhile = device.scope()) {
+      Matrix straight = meanwhile.matrix(rows, columns);
+      for (int from = 0; from < rows; from += most) {
+        int count = Math.min(most, rows - from);
+        source.read(first + from, count, piece);
+        device.upload(MemorySegment.ofArray(piece), straight.rows(from, count));
+      }
       device.transpose(straight, result);
     }
     return result;

@@ -12,6 +12,9 @@ public interface GptqListener {
    */
   void at(String phase, long done, long total, String unit);
 
+  /** What computes; one line, {@code device: cuda (NVIDIA H100 80GB HBM3)}. Comes before anything is measured. */
+  void device(String line);
+
   /** The user should know this; one line. */
   void warn(String message);
 

@@ -1,5 +1,6 @@
 package dev.attar.quant.gptq;
 
+import dev.attar.compute.DeviceChoice;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
@@ -18,6 +19,8 @@ import java.util.Optional;
  *     model is small enough: see {@link GptqRun#SEQUENTIAL_WORK}
  * @param maxMemory how many bytes parent and worker may use together, beyond mapped files
  * @param threads how many compute
+ * @param device what does the algebra. The result is the same but for the order of its sums, so an interrupted run may be resumed on
+ *     another
  * @param resume whether to go on with what an interrupted run has left
  * @param overwrite whether to replace an output and what an interrupted run has left
  * @param patience how long the worker may show no sign of life
@@ -32,6 +35,7 @@ public record GptqOptions(
   Optional<Boolean> sequential,
   long maxMemory,
   int threads,
+  DeviceChoice device,
   boolean resume,
   boolean overwrite,
   Duration patience

@@ -9,6 +9,8 @@ import dev.attar.calibration.GramRequest;
 import dev.attar.calibration.GramStore;
 import dev.attar.calibration.LinearInput;
 import dev.attar.compute.Device;
+import dev.attar.compute.DeviceChoice;
+import dev.attar.compute.DeviceException;
 import dev.attar.compute.Devices;
 import dev.attar.compute.Workers;
 import dev.attar.formats.FormatException;
@@ -80,10 +82,10 @@ public final class GptqRun {
   private final GptqListener listener;
   private final boolean sequential;
   private final boolean output;
-  private final MemoryLimit memory;
   private final Map<String, Tensor> tensors = new HashMap<>();
   private final List<TensorReport> reports = new ArrayList<>();
 
+  private MemoryLimit memory;
   private RunSettings settings;
   private WorkFolder work;
   private Path runnable;
@@ -168,6 +170,8 @@ public final class GptqRun {
   ) throws IOException, InterruptedException {
     try {
       return new GptqRun(model, quantize, budget, options, out, listener).run();
+    } catch (DeviceException e) {
+      throw new IOException(e.getMessage(), e);
     } catch (IOException e) {
       throw unlessInterrupted(e);
     }
@@ -201,8 +205,10 @@ public final class GptqRun {
       return copy.get();
     }
     AtomicReference<BudgetPlan> choice = new AtomicReference<>();
-    try {
-      run.inWorkFolder(() -> run.measure((calibrator, device) -> choice.set(run.choose(calibrator, device))));
+    try (Device device = run.openDevice()) {
+      run.inWorkFolder(() -> run.measure(device, calibrator -> choice.set(run.choose(calibrator, device))));
+    } catch (DeviceException e) {
+      throw new IOException(e.getMessage(), e);
     } catch (IOException e) {
       throw unlessInterrupted(e);
     }
@@ -229,27 +235,53 @@ public final class GptqRun {
   /** What is done with a model that has been opened for calibration, and whose importance is known. */
   @FunctionalInterface
   private interface Work {
-    void run(Calibrator calibrator, Device device) throws IOException, InterruptedException;
+    void run(Calibrator calibrator) throws IOException, InterruptedException;
   }
 
   private GptqResult run() throws IOException, InterruptedException {
     GgufWriter.checkOutput(out, options.overwrite());
     AtomicLong tokens = new AtomicLong();
     Optional<BudgetPlan> copy = prepare();
-    inWorkFolder(() -> {
-      if (copy.isPresent()) {
+    if (copy.isPresent()) {
+      inWorkFolder(() -> {
         plan = copy.get().plan();
         write(Map.of());
-      } else {
-        GgufWriter.checkSpace(work.path(), work.path(), spaceNeeded());
-        measure((calibrator, device) -> {
-          quantize(calibrator, device);
-          tokens.set(calibrator.tokens());
+        work.delete();
+      });
+    } else {
+      try (Device device = openDevice()) {
+        inWorkFolder(() -> {
+          GgufWriter.checkSpace(work.path(), work.path(), spaceNeeded());
+          measure(device, calibrator -> {
+            quantize(calibrator, device);
+            tokens.set(calibrator.tokens());
+          });
+          work.delete();
         });
       }
-      work.delete();
-    });
+    }
     return new GptqResult(plan, sequential, tokens.get(), reports, divergence);
+  }
+
+  /** Opens what computes, and checks that its memory suffices. */
+  private Device openDevice() throws IOException {
+    Devices.Opened opened = Devices.open(options.device(), options.threads());
+    try {
+      listener.device(opened.line());
+      limitMemory(opened.device());
+      if (!toChoose.isEmpty()) {
+        memory.requireForChoosing(toChoose);
+      }
+      require(least);
+      return opened.device();
+    } catch (IOException | RuntimeException e) {
+      opened.close();
+      throw e;
+    }
+  }
+
+  private void limitMemory(Device device) {
+    memory = MemoryLimit.of(model, options, sequential).within(device);
   }
 
   private void quantize(Calibrator calibrator, Device device) throws IOException, InterruptedException {
@@ -303,9 +335,9 @@ public final class GptqRun {
     BudgetPlanner planner = BudgetPlanner.of(model, expected, budget.get().target(), BudgetPlanner.LADDER);
     Optional<BudgetPlan> unchanged = planner.unchanged();
     if (unchanged.isEmpty()) {
-      memory.requireForChoosing(planner);
       least = planner.smallest();
       toChoose = planner.tensors().stream().map(TypeCandidates::tensor).toList();
+      memory.requireForChoosing(toChoose);
       require(least);
       return Optional.empty();
     }
@@ -364,7 +396,7 @@ public final class GptqRun {
     return new BudgetPlan(target, chosen, chosenPlan, choice.choices(), choice.divergence());
   }
 
-  private void measure(Work what) throws IOException, InterruptedException {
+  private void measure(Device device, Work what) throws IOException, InterruptedException {
     runnable = RunnableModel.of(model, work.resolve("model.gguf"), options.threads(), (done, total, _) ->
       listener.at("converting", done, total, "values")
     );
@@ -373,6 +405,8 @@ public final class GptqRun {
       options.tokens(),
       options.context(),
       options.threads(),
+      // What this process may not have is not tried again.
+      device.hasOwnMemory() ? options.device() : DeviceChoice.CPU,
       output,
       sequential,
       options.patience()
@@ -380,14 +414,15 @@ public final class GptqRun {
     store = GramStore.open(work.resolve("gram"), settings.identity());
     try (
       Calibrator calibrator = Calibrator.open(runnable, calibration, this::window);
-      Device device = Devices.cpu(options.threads());
       Workers threads = new Workers(options.threads())
     ) {
       workers = threads;
+      // The worker has the device too by now, and has taken its part of the device's memory.
+      limitMemory(device);
       calibrator.warnings().forEach(listener::warn);
       try (ImportanceMatrix measured = importance(calibrator)) {
         importance = measured;
-        what.run(calibrator, device);
+        what.run(calibrator);
       }
     }
   }

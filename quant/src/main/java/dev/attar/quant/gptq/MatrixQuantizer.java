@@ -102,16 +102,23 @@ final class MatrixQuantizer {
    */
   private void makeUp(PreparedGram input, BandReader.RowSource drift, BandReader.Band band) throws IOException {
     int columns = input.columns();
-    float[] drifts = new float[band.values().length];
-    drift.read(band.first(), band.rows(), drifts);
     try (Scope scope = device.scope()) {
-      Matrix solution = BandReader.transposed(device, scope, drifts, band.rows(), columns);
+      Matrix solution = BandReader.transposed(device, scope, drift, band.first(), band.rows(), columns);
       input.solve(solution);
       device.add(PART, solution, band.weights());
-      Matrix moved = scope.matrix(band.rows(), columns);
-      device.transpose(band.weights(), moved);
-      device.download(moved, MemorySegment.ofArray(band.values()));
     }
+    if (band.values() != null) {
+      try (Scope scope = device.scope()) {
+        device.download(rowsOf(scope, band), MemorySegment.ofArray(band.values()));
+      }
+    }
+  }
+
+  /** A band's weights with a row for each of its rows. */
+  private Matrix rowsOf(Scope scope, BandReader.Band band) {
+    Matrix rows = scope.matrix(band.rows(), band.weights().rows());
+    device.transpose(band.weights(), rows);
+    return rows;
   }
 
   private GridBand band(int columns, int rows, byte[] encoded) {
@@ -123,12 +130,9 @@ final class MatrixQuantizer {
     int rows = weights.rows();
     long[] sample = RowSample.of(0, rows, Math.min(rows, SAMPLED_ROWS));
     if (coder == null) {
-      int rowBytes = encoded.length / rows;
-      workers.share(0, rows, ENCODED_ROWS, (from, to) ->
-        encoder.encode(weights.values(), from * columns, columns, to - from, importance, 0, encoded, from * rowBytes)
-      );
+      encode(weights, columns, importance, encoded);
     }
-    double[] rounding = roundingErrors(input, weights.values(), importance, encoded, rows, sample);
+    double[] rounding = roundingErrors(input, weights, importance, encoded, sample);
     double[] left = new double[rows];
     GridBand band = band(columns, rows, encoded);
     try (Scope scope = device.scope()) {
@@ -155,23 +159,55 @@ final class MatrixQuantizer {
     );
   }
 
+  /** Encodes a band on the processor. */
+  private void encode(BandReader.Band band, int columns, float[] importance, byte[] encoded) {
+    float[] values = band.values();
+    if (values == null) {
+      // On a device that has no encoder of this type.
+      values = new float[Math.multiplyExact(band.rows(), columns)];
+      try (Scope scope = device.scope()) {
+        device.download(rowsOf(scope, band), MemorySegment.ofArray(values));
+      }
+    }
+    float[] rows = values;
+    int rowBytes = encoded.length / band.rows();
+    workers.share(0, band.rows(), ENCODED_ROWS, (from, to) ->
+      encoder.encode(rows, from * columns, columns, to - from, importance, 0, encoded, from * rowBytes)
+    );
+  }
+
+  /** Some rows of a band. */
+  private float[] sampled(BandReader.Band band, int columns, long[] sample) {
+    float[] some = new float[sample.length * columns];
+    try (Scope scope = device.scope()) {
+      Matrix rows = band.values() == null ? rowsOf(scope, band) : null;
+      for (int i = 0; i < sample.length; i++) {
+        int row = (int) sample[i];
+        if (rows == null) {
+          System.arraycopy(band.values(), row * columns, some, i * columns, columns);
+        } else {
+          MemorySegment to = MemorySegment.ofArray(some).asSlice((long) i * columns * Float.BYTES);
+          device.download(rows.rows(row, 1), to);
+        }
+      }
+    }
+    return some;
+  }
+
   /** The errors that plain encoding leaves of some rows. */
   private double[] roundingErrors(
     PreparedGram input,
-    float[] values,
+    BandReader.Band weights,
     float[] importance,
     byte[] encoded,
-    int rows,
     long[] sample
   ) {
     int columns = input.columns();
-    int rowBytes = encoded.length / rows;
-    float[] someValues = new float[sample.length * columns];
+    int rowBytes = encoded.length / weights.rows();
+    float[] someValues = sampled(weights, columns, sample);
     byte[] someEncoded = new byte[sample.length * rowBytes];
     for (int i = 0; i < sample.length; i++) {
-      int row = (int) sample[i];
-      System.arraycopy(values, row * columns, someValues, i * columns, columns);
-      System.arraycopy(encoded, row * rowBytes, someEncoded, i * rowBytes, rowBytes);
+      System.arraycopy(encoded, (int) sample[i] * rowBytes, someEncoded, i * rowBytes, rowBytes);
     }
     double[] errors = new double[sample.length];
     try (Scope scope = device.scope()) {

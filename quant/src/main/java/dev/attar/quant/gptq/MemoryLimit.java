@@ -1,16 +1,17 @@
 package dev.attar.quant.gptq;
 
 import dev.attar.calibration.GramPlan;
+import dev.attar.compute.Device;
 import dev.attar.formats.Model;
 import dev.attar.formats.TensorInfo;
 import dev.attar.quant.QuantizationException;
 import dev.attar.quant.QuantizationPlan;
 import dev.attar.quant.TensorPlan;
 import dev.attar.quant.TensorRole;
-import dev.attar.quant.TypeCandidates;
-import dev.attar.quant.budget.BudgetPlanner;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 
 /**
  * How much memory a run may use, and what it needs at least.
@@ -19,8 +20,9 @@ import java.util.Map;
  * @param forMatrices bytes of these that are left for matrices
  * @param sequential whether statistics are sequential
  * @param context tokens in a window
+ * @param device the device whose own memory is the limit for matrices; empty if it is not
  */
-record MemoryLimit(long most, long forMatrices, boolean sequential, int context) {
+record MemoryLimit(long most, long forMatrices, boolean sequential, int context, Optional<String> device) {
   /** What parent and worker need besides weights and matrices: two JVMs, llama.cpp's buffers, bands of rows. */
   static final long BASE = 900L << 20;
 
@@ -32,7 +34,17 @@ record MemoryLimit(long most, long forMatrices, boolean sequential, int context)
       .mapToLong(tensor -> tensor.info().bytes())
       .sum();
     long left = options.maxMemory() - BASE - (sequential ? weights : 0);
-    return new MemoryLimit(options.maxMemory(), left, sequential, options.context());
+    return new MemoryLimit(options.maxMemory(), left, sequential, options.context(), Optional.empty());
+  }
+
+  /**
+   * The same for matrices that are in a device's memory too: they must fit there as well. An eighth of what is free there is left for
+   * what the device's libraries take.
+   */
+  MemoryLimit within(Device computes) {
+    long free = computes.freeMemory();
+    long room = free - free / 8;
+    return room >= forMatrices ? this : new MemoryLimit(most, room, sequential, context, Optional.of(computes.name()));
   }
 
   /** What measuring a weight's drift takes. */
@@ -78,15 +90,21 @@ record MemoryLimit(long most, long forMatrices, boolean sequential, int context)
     // Gram matrix and factor; if it is sequential, the matrix's root too, which is in double precision while it is computed.
     long factoring = (sequential ? 20L : 8L) * widest * widest;
     long matrices = Math.max(factoring, GramPlan.leastBytes(widest));
-    require("GPTQ of rows of " + widest, matrices + (sequential ? drifts : 0));
+    long bands = BandReader.BYTES_PER_VALUE * Math.max(BandReader.SMALLEST_BAND, (long) BandReader.ROWS * widest);
+    require(
+      "GPTQ of rows of " + widest,
+      Math.max(matrices + (sequential ? drifts : 0), factoring + (device.isPresent() ? bands : 0))
+    );
   }
 
-  /** Checks that there is memory for what the choice of types measures. */
-  void requireForChoosing(BudgetPlanner planner) throws QuantizationException {
-    long widest = planner
-      .tensors()
+  /**
+   * Checks that there is memory for what the choice of types measures.
+   *
+   * @param tensors those that a type is chosen for
+   */
+  void requireForChoosing(List<TensorInfo> tensors) throws QuantizationException {
+    long widest = tensors
       .stream()
-      .map(TypeCandidates::tensor)
       .filter(info -> info.rank() > 1 && TensorRole.of(info.name()) != TensorRole.TOKEN_EMBEDDING)
       .mapToLong(TensorInfo::rowLength)
       .max()
@@ -101,7 +119,21 @@ record MemoryLimit(long most, long forMatrices, boolean sequential, int context)
   }
 
   private void require(String what, long bytes) throws QuantizationException {
-    if (forMatrices < bytes) {
+    if (forMatrices >= bytes) {
+      return;
+    }
+    if (device.isPresent()) {
+      throw new QuantizationException(
+        what +
+          " needs " +
+          Math.ceilDiv(bytes, 1L << 20) +
+          " MiB of memory, " +
+          device.get() +
+          " has " +
+          (forMatrices >> 20) +
+          " MiB free for that: use --device cpu"
+      );
+    } else {
       throw new QuantizationException(
         what +
           " needs " +

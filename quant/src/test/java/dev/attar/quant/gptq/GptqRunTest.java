@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.attar.calibration.GramPlan;
+import dev.attar.compute.DeviceChoice;
 import dev.attar.formats.Metadata;
 import dev.attar.formats.MetadataValue;
 import dev.attar.formats.Model;
@@ -74,6 +75,7 @@ class GptqRunTest {
     private final Set<String> phases = new LinkedHashSet<>();
     private final List<Long> quantized = new ArrayList<>();
     private long toQuantize;
+    private final List<String> devices = new ArrayList<>();
     private final List<String> warnings = new ArrayList<>();
     private final List<TensorReport> tensors = new ArrayList<>();
     private Consumer<TensorReport> then = _ -> {};
@@ -87,6 +89,11 @@ class GptqRunTest {
         quantized.add(done);
         toQuantize = total;
       }
+    }
+
+    @Override
+    public void device(String line) {
+      devices.add(line);
     }
 
     @Override
@@ -134,6 +141,7 @@ class GptqRunTest {
       sequential,
       maxMemory,
       1,
+      DeviceChoice.CPU,
       resume,
       overwrite,
       Duration.ofMinutes(5)
@@ -183,6 +191,8 @@ class GptqRunTest {
     assertEquals(MATRICES, result.tensors().size());
     assertEquals(LISTENER.tensors.size(), result.tensors().size());
     assertTrue(result.errorRatio() > 0 && result.errorRatio() < 0.9, "" + result.errorRatio());
+    assertEquals(1, LISTENER.devices.size());
+    assertTrue(LISTENER.devices.getFirst().startsWith("device: cpu (OpenBLAS "), LISTENER.devices::toString);
     assertEquals(List.of("256 tokens are few for rows of 512, better take at least 2048"), LISTENER.warnings);
     assertEquals(
       List.of(

@@ -3,6 +3,7 @@ package dev.attar.quant.gptq;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.attar.compute.DeviceChoice;
 import dev.attar.formats.Model;
 import dev.attar.formats.TensorType;
 import dev.attar.formats.gguf.GgufModel;
@@ -54,6 +55,7 @@ class RunSettingsTest {
       sequential,
       1L << 30,
       1,
+      DeviceChoice.CPU,
       false,
       false,
       patience

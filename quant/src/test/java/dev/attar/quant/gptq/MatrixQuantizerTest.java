@@ -14,6 +14,7 @@ import dev.attar.formats.block.BlockDecoders;
 import dev.attar.formats.block.BlockEncoders;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.lang.reflect.Proxy;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -66,11 +67,22 @@ class MatrixQuantizerTest {
     TensorType type,
     BandReader reader
   ) throws IOException {
+    return quantize(new MatrixQuantizer(device, WORKERS, effort, type), input, weights, drift, type, reader);
+  }
+
+  private static Result quantize(
+    MatrixQuantizer quantizer,
+    PreparedGram input,
+    float[] weights,
+    float[] drift,
+    TensorType type,
+    BandReader reader
+  ) throws IOException {
     int rows = weights.length / N;
     ByteArrayOutputStream out = new ByteArrayOutputStream();
     try (BandReader bands = reader) {
       bands.add((first, count, to) -> System.arraycopy(weights, (int) first * N, to, 0, count * N), rows, N);
-      MatrixError error = new MatrixQuantizer(device, WORKERS, effort, type).quantize(
+      MatrixError error = quantizer.quantize(
         input,
         bands,
         drift == null ? null : (first, count, to) -> System.arraycopy(drift, (int) first * N, to, 0, count * N),
@@ -141,6 +153,33 @@ class MatrixQuantizerTest {
         assertArrayEquals(whole.encoded, bands.encoded);
         // Each is of a sample of its own.
         assertEquals(whole.error.ratio(), bands.error.ratio(), 0.03 * whole.error.ratio());
+      }
+    }
+  }
+
+  /** Then bands are read ahead, and come in pieces; what the device cannot encode goes back to the processor. */
+  @Test
+  void aDeviceWithMemoryOfItsOwnGivesTheSame() throws IOException {
+    Device remote = (Device) Proxy.newProxyInstance(
+      Device.class.getClassLoader(),
+      new Class<?>[] { Device.class },
+      (_, method, arguments) ->
+        switch (method.getName()) {
+          case "hasOwnMemory" -> true;
+          case "freeMemory" -> 1L << 30;
+          default -> method.invoke(device, arguments);
+        }
+    );
+    // More than one piece, and more than one band where they are small.
+    float[] weights = Activations.weights(9000, N, 3);
+    Effort effort = Effort.of(0);
+    try (PreparedGram input = prepare(GRAM, effort)) {
+      Result expected = quantize(effort, input, weights, weights, TensorType.Q4_0, new BandReader(device, 1 << 23));
+      for (int bandValues : new int[] { 1 << 20, 1 << 23 }) {
+        BandReader reader = new BandReader(remote, bandValues);
+        MatrixQuantizer quantizer = new MatrixQuantizer(remote, WORKERS, effort, TensorType.Q4_0);
+        Result found = quantize(quantizer, input, weights, weights, TensorType.Q4_0, reader);
+        assertArrayEquals(expected.encoded, found.encoded);
       }
     }
   }

@@ -14,14 +14,14 @@ import java.util.Set;
  */
 public final class GramPlan {
 
-  /** Rows and columns of a tile. */
-  static final int TILE = 512;
+  /** Rows and columns of a tile on the processor. */
+  public static final int TILE = 512;
 
   /** The same on a device with memory of its own, where each product has to start and to be waited for. */
   private static final int DEVICE_TILE = 2048;
 
   /** Rows and columns of a tile on a device. */
-  static int tile(Device device) {
+  public static int tile(Device device) {
     return device.hasOwnMemory() ? DEVICE_TILE : TILE;
   }
 
@@ -30,22 +30,26 @@ public final class GramPlan {
 
   private GramPlan() {}
 
-  /** Bytes that the tiles of a matrix take: a little over {@code 2 columns²}. */
-  public static long bytes(LinearInput input) {
-    return matrixBytes(input.columns());
+  /** Bytes that the tiles of a matrix take: a little over {@code 2 columns²}, if it has many. */
+  static long bytes(LinearInput input, int tile) {
+    return matrixBytes(input.columns(), tile);
   }
 
-  private static long matrixBytes(int columns) {
+  private static long matrixBytes(int columns, int tile) {
     long bytes = 0;
-    for (long left = columns; left > 0; left -= TILE) {
-      bytes += Float.BYTES * Math.min(left, TILE) * left;
+    for (long left = columns; left > 0; left -= tile) {
+      bytes += Float.BYTES * Math.min(left, tile) * left;
     }
     return bytes;
   }
 
-  /** Bytes that a pass takes in the worker, besides the models, if it collects but one matrix of so many columns. */
-  public static long leastBytes(int columns) {
-    return matrixBytes(columns) + rowBytes(columns);
+  /**
+   * Bytes that a pass takes in the worker, besides the models, if it collects but one matrix of so many columns.
+   *
+   * @param tile rows and columns of a tile
+   */
+  public static long leastBytes(int columns, int tile) {
+    return matrixBytes(columns, tile) + rowBytes(columns);
   }
 
   /** Each row is there twice: as it is gathered, and on the device. */
@@ -67,8 +71,8 @@ public final class GramPlan {
   }
 
   /** Bytes that a pass over these takes in the worker, besides the models. */
-  public static long bytes(List<GramRequest> pass) {
-    Bytes bytes = new Bytes();
+  static long bytes(List<GramRequest> pass, int tile) {
+    Bytes bytes = new Bytes(tile);
     pass.forEach(bytes::add);
     return bytes.sum;
   }
@@ -78,13 +82,15 @@ public final class GramPlan {
    *
    * @param requests in the order of the computation, as {@link Calibrator#inputs} has them: a pass ends where its last input is known
    * @param available bytes that a pass may take
+   * @param tile rows and columns of a tile
    * @throws IOException if a request alone takes more; the message names it
    */
-  public static List<List<GramRequest>> passes(List<GramRequest> requests, long available) throws IOException {
+  public static List<List<GramRequest>> passes(List<GramRequest> requests, long available, int tile)
+    throws IOException {
     List<List<GramRequest>> passes = new ArrayList<>();
-    Bytes bytes = new Bytes();
+    Bytes bytes = new Bytes(tile);
     for (GramRequest request : requests) {
-      long needed = bytes(List.of(request));
+      long needed = bytes(List.of(request), tile);
       if (needed > available) {
         throw new IOException(
           "the Gram matrix of " + request + " takes " + needed + " bytes of memory, available are " + available
@@ -92,7 +98,7 @@ public final class GramPlan {
       }
       if (passes.isEmpty() || bytes.with(request) > available) {
         passes.add(new ArrayList<>());
-        bytes = new Bytes();
+        bytes = new Bytes(tile);
       }
       bytes.add(request);
       passes.getLast().add(request);
@@ -109,10 +115,15 @@ public final class GramPlan {
   private static final class Bytes {
 
     private final Set<Integer> widths = new HashSet<>();
+    private final int tile;
     private long sum;
 
+    Bytes(int tile) {
+      this.tile = tile;
+    }
+
     long with(GramRequest request) {
-      return sum + bytes(request.input()) + rowBytes(request);
+      return sum + bytes(request.input(), tile) + rowBytes(request);
     }
 
     void add(GramRequest request) {

@@ -307,7 +307,7 @@ class CalibratorTest {
     GramStore once = GramStore.open(folder.resolve("once"), "test");
     GramStore parts = GramStore.open(folder.resolve("parts"), "test");
     calibrator.grams(all, once);
-    List<List<GramRequest>> passes = GramPlan.passes(all, 4 << 20);
+    List<List<GramRequest>> passes = GramPlan.passes(all, 4 << 20, GramPlan.TILE);
     assertTrue(passes.size() > 2);
     for (List<GramRequest> pass : passes.reversed()) {
       calibrator.grams(pass, parts);

@@ -19,7 +19,7 @@ final class ColumnWalk {
   private final LaneMatrix factor;
   private final float ridge;
   private final QuantizationGrid form;
-  private final LaneKernel.Levels levels;
+  private final Levels levels;
   private final int[] order;
   private final int reach;
   private final LaneMatrix chosen;
@@ -41,7 +41,7 @@ final class ColumnWalk {
     this.factor = factor;
     this.ridge = ridge;
     this.form = grid;
-    this.levels = LaneKernel.Levels.of(grid.levels());
+    this.levels = Levels.of(grid.levels());
     this.order = order;
     this.reach = reach;
     this.chosen = chosen;

@@ -21,7 +21,7 @@ final class Refinement {
   private final LaneMatrix gram;
   private final float ridge;
   private final QuantizationGrid form;
-  private final LaneKernel.Levels levels;
+  private final Levels levels;
   private final LaneMatrix chosen;
   private final int passes;
   private final boolean scales;
@@ -43,7 +43,7 @@ final class Refinement {
     this.gram = gram;
     this.ridge = ridge;
     this.form = grid;
-    this.levels = LaneKernel.Levels.of(grid.levels());
+    this.levels = Levels.of(grid.levels());
     this.chosen = chosen;
     this.passes = passes;
     this.scales = scales;

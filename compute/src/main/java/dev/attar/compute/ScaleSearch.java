@@ -17,7 +17,7 @@ final class ScaleSearch {
 
   private final LaneKernel kernel;
   private final QuantizationGrid form;
-  private final LaneKernel.Levels levels;
+  private final Levels levels;
   private final LaneGrid grid;
   private final int reach;
 
@@ -59,7 +59,7 @@ final class ScaleSearch {
   private final float[] candidateOffset = new float[L];
 
   /** @param reach how far scales may be from those of the grid; minimums may be two thirds as far */
-  ScaleSearch(LaneKernel kernel, QuantizationGrid form, LaneKernel.Levels levels, LaneGrid grid, int reach) {
+  ScaleSearch(LaneKernel kernel, QuantizationGrid form, Levels levels, LaneGrid grid, int reach) {
     this.kernel = kernel;
     this.form = form;
     this.levels = levels;

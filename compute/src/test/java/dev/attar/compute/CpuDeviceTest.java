@@ -264,26 +264,4 @@ class CpuDeviceTest extends DeviceContract {
       assertArrayEquals(get(whole), get(parts), 1e-4f);
     }
   }
-
-  @Test
-  void severalThreadsMayComputeAtATime() {
-    float[] a = positiveDefinite(120);
-    float[] expected = factor(a);
-    List<float[]> found = IntStream.range(0, 16)
-      .parallel()
-      .mapToObj(_ -> factor(a))
-      .toList();
-    for (float[] factor : found) {
-      assertArrayEquals(expected, factor);
-    }
-  }
-
-  private float[] factor(float[] a) {
-    try (Scope scope = device.scope()) {
-      Matrix matrix = scope.matrix(120, 120);
-      device.upload(MemorySegment.ofArray(a), matrix);
-      assertEquals(0, device.cholesky(matrix, matrix));
-      return get(matrix);
-    }
-  }
 }

@@ -579,6 +579,28 @@ public abstract class DeviceContract {
     assertArrayEquals(identity(4), get(square));
   }
 
+  @Test
+  void severalThreadsMayComputeAndCopyAtATime() {
+    float[] a = positiveDefinite(120);
+    float[] expected = factor(a);
+    List<float[]> found = IntStream.range(0, 16)
+      .parallel()
+      .mapToObj(_ -> factor(a))
+      .toList();
+    for (float[] factor : found) {
+      assertArrayEquals(expected, factor);
+    }
+  }
+
+  private float[] factor(float[] a) {
+    try (Scope own = device().scope()) {
+      Matrix matrix = own.matrix(120, 120);
+      device().upload(MemorySegment.ofArray(a), matrix);
+      assertEquals(0, device().cholesky(matrix, matrix));
+      return get(matrix);
+    }
+  }
+
   // --- Eigenvalues and singular values.
 
   @ParameterizedTest

@@ -57,7 +57,7 @@ class LaneKernelTest {
   @Test
   void roundsToTheNearestLevel() {
     for (Kind kind : Kind.values()) {
-      LaneKernel.Levels levels = LaneKernel.Levels.of(kind.levels);
+      Levels levels = Levels.of(kind.levels);
       float[] targets = targets(kind.levels);
       for (float step : new float[] { 1, -1, 0.25f, 0 }) {
         float[] level = round(scalar, targets, step, 0.5f, levels)[0];
@@ -78,7 +78,7 @@ class LaneKernelTest {
   @Test
   void givesTheSameBits() {
     for (Kind kind : Kind.values()) {
-      LaneKernel.Levels levels = LaneKernel.Levels.of(kind.levels);
+      Levels levels = Levels.of(kind.levels);
       float[] targets = targets(kind.levels);
       for (float step : new float[] { 1, -1, 0.3f, -1e-3f, 1e-30f, 0, -0f, Float.NaN }) {
         for (float offset : new float[] { 0, -0f, 0.5f, -0.37f }) {
@@ -112,13 +112,7 @@ class LaneKernelTest {
   }
 
   /** Levels and values. */
-  private static float[][] round(
-    LaneKernel kernel,
-    float[] targets,
-    float step,
-    float offset,
-    LaneKernel.Levels levels
-  ) {
+  private static float[][] round(LaneKernel kernel, float[] targets, float step, float offset, Levels levels) {
     float[] steps = new float[2 * L];
     float[] offsets = new float[2 * L];
     for (int lane = 0; lane < L; lane++) {
@@ -174,7 +168,7 @@ class LaneKernelTest {
     CRC32 sum = new CRC32();
     for (Kind kind : Kind.values()) {
       float[] targets = targets(kind.levels);
-      float[][] rounded = round(kernel, targets, 0.3f, 0.5f, LaneKernel.Levels.of(kind.levels));
+      float[][] rounded = round(kernel, targets, 0.3f, 0.5f, Levels.of(kind.levels));
       float[] products = new float[L];
       kernel.addProducts(rounded[1], 3, targets, 0, 40, products, 0);
       for (float[] values : List.of(rounded[0], rounded[1], products)) {

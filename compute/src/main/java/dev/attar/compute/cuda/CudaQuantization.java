@@ -1,5 +1,6 @@
 package dev.attar.compute.cuda;
 
+import dev.attar.compute.Levels;
 import dev.attar.compute.Matrix;
 import dev.attar.compute.QuantizationGrid;
 import dev.attar.compute.cuda.CudaKernels.Shape;
@@ -162,15 +163,11 @@ final class CudaQuantization {
 
   /** A grid as GRID_PARAMETERS of grid.cuh. */
   private List<Object> arguments(CudaMemory work, QuantizationGrid grid) {
-    float[] levels = grid.levels();
-    int count = levels.length;
+    Levels levels = Levels.of(grid.levels());
+    int count = levels.values().length;
     // After the levels the middles between them.
-    float[] withBounds = Arrays.copyOf(levels, 2 * count - 1);
-    boolean whole = levels[0] == Math.rint(levels[0]);
-    for (int i = 0; i < count - 1; i++) {
-      withBounds[count + i] = (levels[i] + levels[i + 1]) / 2;
-      whole &= levels[i + 1] == levels[i] + 1;
-    }
+    float[] withBounds = Arrays.copyOf(levels.values(), 2 * count - 1);
+    System.arraycopy(levels.bounds(), 0, withBounds, count, count - 1);
     return List.of(
       address(grid.d()),
       address(grid.dmin()),
@@ -178,7 +175,7 @@ final class CudaQuantization {
       address(grid.minimum()),
       transfers.upload(work, MemorySegment.ofArray(withBounds), "a grid's levels"),
       count,
-      whole ? 1 : 0,
+      levels.whole() ? 1 : 0,
       grid.groupLength(),
       grid.blockLength(),
       grid.leastScale(),

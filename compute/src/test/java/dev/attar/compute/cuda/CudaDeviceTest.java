@@ -21,7 +21,6 @@ import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
-import java.util.stream.IntStream;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -201,28 +200,6 @@ class CudaDeviceTest extends DeviceContract {
     } finally {
       transfers.close();
       context.close();
-    }
-  }
-
-  @Test
-  void severalThreadsMayComputeAndCopyAtATime() {
-    float[] a = positiveDefinite(120);
-    float[] expected = factor(a);
-    List<float[]> found = IntStream.range(0, 16)
-      .parallel()
-      .mapToObj(_ -> factor(a))
-      .toList();
-    for (float[] factor : found) {
-      assertArrayEquals(expected, factor);
-    }
-  }
-
-  private float[] factor(float[] a) {
-    try (Scope scope = device.scope()) {
-      Matrix matrix = scope.matrix(120, 120);
-      device.upload(MemorySegment.ofArray(a), matrix);
-      assertEquals(0, device.cholesky(matrix, matrix));
-      return get(matrix);
     }
   }
 

@@ -466,7 +466,7 @@ public final class GptqRun {
         .max()
         .orElse(0)
     );
-    List<List<GramRequest>> passes = GramPlan.passes(requests, memory.forMatrices());
+    List<List<GramRequest>> passes = GramPlan.passes(requests, memory.forMatrices(), memory.tile());
     for (int i = 0; i < passes.size(); i++) {
       measuring = "measuring inputs (pass " + (i + 1) + " of " + passes.size() + ")";
       List<GramRequest> missing = new ArrayList<>();
@@ -656,10 +656,10 @@ public final class GptqRun {
     if (sequential) {
       // An input at a time: what is before it has been replaced by then.
       for (List<GramRequest> ofInput : requests) {
-        parts.addAll(GramPlan.passes(ofInput, available));
+        parts.addAll(GramPlan.passes(ofInput, available, memory.tile()));
       }
     } else {
-      parts.addAll(GramPlan.passes(requests.stream().flatMap(List::stream).toList(), available));
+      parts.addAll(GramPlan.passes(requests.stream().flatMap(List::stream).toList(), available, memory.tile()));
     }
     Set<GramRequest> last = requests.stream().map(List::getLast).collect(Collectors.toSet());
     return parts

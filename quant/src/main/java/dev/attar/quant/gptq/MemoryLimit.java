@@ -20,9 +20,10 @@ import java.util.Optional;
  * @param forMatrices bytes of these that are left for matrices
  * @param sequential whether statistics are sequential
  * @param context tokens in a window
+ * @param tile rows and columns of the tiles that Gram matrices are collected in
  * @param device the device whose own memory is the limit for matrices; empty if it is not
  */
-record MemoryLimit(long most, long forMatrices, boolean sequential, int context, Optional<String> device) {
+record MemoryLimit(long most, long forMatrices, boolean sequential, int context, int tile, Optional<String> device) {
   /** What parent and worker need besides weights and matrices: two JVMs, llama.cpp's buffers, bands of rows. */
   static final long BASE = 900L << 20;
 
@@ -34,7 +35,7 @@ record MemoryLimit(long most, long forMatrices, boolean sequential, int context,
       .mapToLong(tensor -> tensor.info().bytes())
       .sum();
     long left = options.maxMemory() - BASE - (sequential ? weights : 0);
-    return new MemoryLimit(options.maxMemory(), left, sequential, options.context(), Optional.empty());
+    return new MemoryLimit(options.maxMemory(), left, sequential, options.context(), GramPlan.TILE, Optional.empty());
   }
 
   /**
@@ -44,7 +45,10 @@ record MemoryLimit(long most, long forMatrices, boolean sequential, int context,
   MemoryLimit within(Device computes) {
     long free = computes.freeMemory();
     long room = free - free / 8;
-    return room >= forMatrices ? this : new MemoryLimit(most, room, sequential, context, Optional.of(computes.name()));
+    int theirs = GramPlan.tile(computes);
+    return room >= forMatrices
+      ? new MemoryLimit(most, forMatrices, sequential, context, theirs, device)
+      : new MemoryLimit(most, room, sequential, context, theirs, Optional.of(computes.name()));
   }
 
   /** What measuring a weight's drift takes. */
@@ -89,7 +93,7 @@ record MemoryLimit(long most, long forMatrices, boolean sequential, int context,
   void requireForGptq(int widest, long drifts) throws QuantizationException {
     // Gram matrix and factor; if it is sequential, the matrix's root too, which is in double precision while it is computed.
     long factoring = (sequential ? 20L : 8L) * widest * widest;
-    long matrices = Math.max(factoring, GramPlan.leastBytes(widest));
+    long matrices = Math.max(factoring, GramPlan.leastBytes(widest, tile));
     long bands = BandReader.BYTES_PER_VALUE * Math.max(BandReader.SMALLEST_BAND, (long) BandReader.ROWS * widest);
     require(
       "GPTQ of rows of " + widest,
@@ -115,7 +119,7 @@ record MemoryLimit(long most, long forMatrices, boolean sequential, int context,
   /** Checks it for matrices of so many columns: one is collected at least, and later there in full. */
   void requireForChoosing(int columns) throws QuantizationException {
     long full = (long) Float.BYTES * columns * columns;
-    require("choosing types for rows of " + columns, Math.max(GramPlan.leastBytes(columns), full));
+    require("choosing types for rows of " + columns, Math.max(GramPlan.leastBytes(columns, tile), full));
   }
 
   private void require(String what, long bytes) throws QuantizationException {

@@ -243,7 +243,7 @@ class GptqRunTest {
   void passesThatFitTheMemoryChangeNothing() throws IOException, InterruptedException {
     Listener listener = new Listener();
     // What collecting and then factoring the widest matrix takes: room for few at a time.
-    long least = MemoryLimit.BASE + GramPlan.leastBytes(512);
+    long least = MemoryLimit.BASE + GramPlan.leastBytes(512, GramPlan.TILE);
     run(q4(), options(false, least), listener);
     long passes = listener.phases
       .stream()

@@ -241,6 +241,9 @@ public abstract class CheckedDevice<M extends DeviceMatrix> implements Device {
     checkShape(operation, "levels", levels, grid.columns(), grid.rows());
     checkApart(operation, "levels", levels, "weights", weights);
     checkOwn(operation, grid);
+    if (grid.pruned() != null) {
+      checkApart(operation, "levels", levels, "grid.pruned", own(operation, "grid.pruned", grid.pruned()));
+    }
     checkErrors(operation, errors, grid.rows());
   }
 
@@ -255,6 +258,9 @@ public abstract class CheckedDevice<M extends DeviceMatrix> implements Device {
     M _ = own(operation, "grid.dmin", grid.dmin());
     M _ = own(operation, "grid.scale", grid.scale());
     M _ = own(operation, "grid.minimum", grid.minimum());
+    if (grid.pruned() != null) {
+      M _ = own(operation, "grid.pruned", grid.pruned());
+    }
   }
 
   @Override

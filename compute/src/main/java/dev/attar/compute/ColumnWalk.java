@@ -99,6 +99,9 @@ final class ColumnWalk {
     final float[] value;
     final float[] error;
 
+    /** What is left of the weights after pruning; null if nothing is pruned. */
+    final float[] unpruned;
+
     /** Per lane: what the block adds to the error. */
     final float[] cost = new float[LaneKernel.LANES];
 
@@ -113,6 +116,7 @@ final class ColumnWalk {
       level = new float[size];
       value = new float[size];
       error = new float[size];
+      unpruned = grid.hasPruned() ? new float[size] : null;
     }
 
     void factor(int begin, int width) {
@@ -133,6 +137,9 @@ final class ColumnWalk {
         int column = order[n - 1 - begin - i];
         weights.read(column, first + lane, lanes, weight, at);
         grid.read(column, first + lane, lanes, scale, offset, at);
+        if (unpruned != null) {
+          grid.readLeft(column, first + lane, lanes, unpruned, at);
+        }
         if (isFirst) {
           System.arraycopy(weight, at, target, at, lanes);
         } else {
@@ -151,6 +158,9 @@ final class ColumnWalk {
         }
         kernel.addProducts(factor, i * width + i + 1, error, i + 1, width - 1 - i, target, at);
         kernel.round(target, at, scale, offset, at, levels, level, value, at);
+        if (unpruned != null) {
+          LaneGrid.clearPruned(unpruned, at, level, value, at);
+        }
         for (int k = 0; k < LaneKernel.LANES; k++) {
           error[at + k] = weight[at + k] - value[at + k];
         }
@@ -188,6 +198,9 @@ final class ColumnWalk {
           search.target,
           (j - from) * LaneKernel.LANES
         );
+        if (unpruned != null) {
+          System.arraycopy(unpruned, at, search.unpruned, (j - from) * LaneKernel.LANES, LaneKernel.LANES);
+        }
         search.diagonal[j - from] = diagonal[j];
         System.arraycopy(factor, j * width + from, search.factor, (j - from) * length, length);
       }

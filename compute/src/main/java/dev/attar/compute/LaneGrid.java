@@ -11,6 +11,7 @@ final class LaneGrid {
   private final LaneMatrix dmin;
   private final LaneMatrix scale;
   private final LaneMatrix minimum;
+  private final LaneMatrix pruned; // null if no weight is
   private final float[] ds = new float[L];
   private final float[] dmins = new float[L];
 
@@ -21,6 +22,27 @@ final class LaneGrid {
     dmin = LaneMatrix.of(grid.dmin());
     scale = LaneMatrix.of(grid.scale());
     minimum = LaneMatrix.of(grid.minimum());
+    pruned = grid.pruned() == null ? null : LaneMatrix.of(grid.pruned());
+  }
+
+  /** Whether some weights are pruned. */
+  boolean hasPruned() {
+    return pruned != null;
+  }
+
+  /** Which weights of a column are left: the others are 0. */
+  void readLeft(int column, int row, int lanes, float[] left, int at) {
+    pruned.read(column, row, lanes, left, at);
+  }
+
+  /** Gives the weights of a column that are pruned the only level that they can have. */
+  static void clearPruned(float[] left, int leftAt, float[] level, float[] value, int at) {
+    for (int k = 0; k < L; k++) {
+      if (left[leftAt + k] == 0) {
+        level[at + k] = 0;
+        value[at + k] = 0;
+      }
+    }
   }
 
   /** What multiplies the levels of a column, and what is added then, for rows of the weights from {@code row} on. */

@@ -1,12 +1,14 @@
 package dev.attar.compute;
 
+import java.util.Arrays;
+
 /**
  * The values that weights can take, as block formats store them. The weight in column j and row r is
  *
  * <pre>  (d[j / blockLength][r] * scale[j / groupLength][r]) * level - dmin[j / blockLength][r] * minimum[j / groupLength][r]</pre>
  *
- * where the level is one of a few numbers. Matrices have a column per row of the weights, so that neighbours belong to neighbouring
- * rows.
+ * where the level is one of a few numbers; or it is 0 for ever, because the weight was pruned. Matrices have a column per row of the
+ * weights, so that neighbours belong to neighbouring rows.
  *
  * @param levels the levels in ascending order, at least two
  * @param groupLength number of weights of a row that share a scale and a minimum
@@ -20,6 +22,8 @@ package dev.attar.compute;
  * @param dmin (blocks, rows), half-precision numbers
  * @param scale (groups, rows), whole numbers
  * @param minimum (groups, rows), whole numbers
+ * @param pruned (columns, rows): where it is 0, the only level of the weight is 0; {@code null} for nowhere. Then 0 must be among the
+ *     levels, and there must be no minimums, so that level 0 stands for exactly 0
  */
 public record QuantizationGrid(
   float[] levels,
@@ -32,7 +36,8 @@ public record QuantizationGrid(
   Matrix d,
   Matrix dmin,
   Matrix scale,
-  Matrix minimum
+  Matrix minimum,
+  Matrix pruned
 ) {
   /** The most weights that can share d and dmin. */
   public static final int LONGEST_BLOCK = 256;
@@ -68,6 +73,62 @@ public record QuantizationGrid(
     ) {
       throw new IllegalArgumentException("matrices of a grid that do not fit each other");
     }
+    if (pruned != null) {
+      if (pruned.rows() != d.rows() * blockLength || pruned.columns() != rows) {
+        throw new IllegalArgumentException("pruned weights that do not fit the grid");
+      }
+      if (mostMinimum > 0 || Arrays.binarySearch(levels, 0) < 0) {
+        throw new IllegalArgumentException("pruned weights on a grid where they cannot be exactly 0");
+      }
+    }
+  }
+
+  /** A grid without pruned weights. */
+  public QuantizationGrid(
+    float[] levels,
+    int groupLength,
+    int blockLength,
+    int leastScale,
+    int mostScale,
+    int leastMinimum,
+    int mostMinimum,
+    Matrix d,
+    Matrix dmin,
+    Matrix scale,
+    Matrix minimum
+  ) {
+    this(
+      levels,
+      groupLength,
+      blockLength,
+      leastScale,
+      mostScale,
+      leastMinimum,
+      mostMinimum,
+      d,
+      dmin,
+      scale,
+      minimum,
+      null
+    );
+  }
+
+  /** The same grid, with these {@link #pruned} weights. */
+  public QuantizationGrid withPruned(Matrix weights) {
+    return new QuantizationGrid(
+      levels,
+      groupLength,
+      blockLength,
+      leastScale,
+      mostScale,
+      leastMinimum,
+      mostMinimum,
+      d,
+      dmin,
+      scale,
+      minimum,
+      weights
+    );
   }
 
   /** Number of weights in a row. */

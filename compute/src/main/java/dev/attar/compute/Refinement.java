@@ -138,6 +138,9 @@ final class Refinement {
 
     final float[] change;
 
+    /** What is left of the weights after pruning; null if nothing is pruned. */
+    final float[] unpruned;
+
     /** Per lane. */
     final float[] target = new float[L];
 
@@ -167,6 +170,7 @@ final class Refinement {
       offset = new float[size];
       gradient = new float[size];
       change = new float[size];
+      unpruned = grid.hasPruned() ? new float[size] : null;
       direction = new float[size];
     }
 
@@ -202,6 +206,9 @@ final class Refinement {
         weights.read(begin + i, first + lane, lanes, weight, at);
         chosen.read(begin + i, first + lane, lanes, level, at);
         grid.read(begin + i, first + lane, lanes, scale, offset, at);
+        if (unpruned != null) {
+          grid.readLeft(begin + i, first + lane, lanes, unpruned, at);
+        }
         gradients.read(i, lane, lanes, gradient, at);
         for (int k = 0; k < L; k++) {
           value[at + k] = scale[at + k] * level[at + k] + offset[at + k];
@@ -265,6 +272,9 @@ final class Refinement {
           target[k] = value[at + k] + step * slope[k];
         }
         kernel.round(target, 0, scale, offset, at, levels, newLevel, newValue, 0);
+        if (unpruned != null) {
+          LaneGrid.clearPruned(unpruned, at, newLevel, newValue, 0);
+        }
         for (int k = 0; k < L; k++) {
           change[at + k] += newValue[k] - value[at + k];
           value[at + k] = newValue[k];

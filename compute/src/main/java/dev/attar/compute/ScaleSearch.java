@@ -26,6 +26,9 @@ final class ScaleSearch {
 
   final float[] weight;
 
+  /** Input: what is left of the weights after pruning; null if nothing is pruned. */
+  final float[] unpruned;
+
   /** Input: the diagonal D, and the factor among the columns, transposed; the column of the highest number is rounded first. */
   final float[] diagonal;
 
@@ -68,6 +71,7 @@ final class ScaleSearch {
     int length = form.groupLength();
     target = new float[length * L];
     weight = new float[length * L];
+    unpruned = grid.hasPruned() ? new float[length * L] : null;
     diagonal = new float[length];
     factor = new float[length * length];
     error = new float[length * L];
@@ -141,6 +145,9 @@ final class ScaleSearch {
       System.arraycopy(target, at, x, 0, L);
       kernel.addProducts(factor, j * length + j + 1, error, j + 1, length - 1 - j, x, 0);
       kernel.round(x, 0, candidateStep, candidateOffset, 0, levels, level, value, 0);
+      if (unpruned != null) {
+        LaneGrid.clearPruned(unpruned, at, level, value, 0);
+      }
       float weightOfColumn = diagonal[j];
       for (int k = 0; k < L; k++) {
         float left = x[k] - value[k];

@@ -201,6 +201,8 @@ public abstract class DeviceContract {
     refuses(() -> device().refine(good, foreign, 1, grid, result, 1, true, errors));
     refuses(() -> device().refine(good, good, 1, foreignGrid, result, 1, true, errors));
     refuses(() -> device().refine(good, good, 1, grid, foreign, 1, true, errors));
+    refuses(() -> device().refine(good, good, 1, grid.withPruned(foreign), result, 1, true, errors));
+    refuses(() -> device().columnWalk(good, good, 1, order, grid.withPruned(result), 0, result, errors));
     refuses(() -> device().gramErrors(foreign, good, grid, result, errors));
     refuses(() -> device().gramErrors(good, foreign, grid, result, errors));
     refuses(() -> device().gramErrors(good, good, foreignGrid, result, errors));
@@ -868,6 +870,7 @@ public abstract class DeviceContract {
         float nearest = walk.grid.nearestLevel(column, row, target);
         double distance = Math.abs(target - walk.grid.value(column, row, level));
         double least = Math.abs(target - walk.grid.value(column, row, nearest));
+        assertTrue(level == 0 || !walk.grid.isPruned(column, row), place + ": pruned, but level " + level);
         assertTrue(distance <= least + 40 * EPS * size, place);
         if (walk.grid.step(column, row) == 0) {
           assertEquals(nearest, level, place);
@@ -903,7 +906,7 @@ public abstract class DeviceContract {
   }
 
   @ParameterizedTest
-  @CsvSource({ "16, 65, 1", "32, 1, 2", "48, 64, 1", "256, 63, 3", "288, 65, 1", "544, 130, 2" })
+  @CsvSource({ "16, 65, 1", "32, 1, 2", "48, 64, 1", "256, 63, 3", "288, 65, 1", "544, 33, 2" })
   void choosesScalesOnTheWay(int n, int rows, int reach) {
     for (Kind kind : Kind.values()) {
       QuantizationProblem problem = new QuantizationProblem(kind, n, rows, n + rows);
@@ -1019,7 +1022,9 @@ public abstract class DeviceContract {
       for (int k = i + 1; k <= first; k++) {
         target += walk.factor[k * n + i] * errors[first - k];
       }
-      double value = step * problem.kind.nearestLevel(step == 0 ? 0 : (target - offset) / step) + offset;
+      boolean pruned = grid.isPruned(column, row);
+      float level = pruned ? 0 : problem.kind.nearestLevel(step == 0 ? 0 : (target - offset) / step);
+      double value = step * level + offset;
       errors[first - i] = weight - value;
       cost += walk.factor[i * n + i] * (target - value) * (target - value);
     }
@@ -1068,7 +1073,7 @@ public abstract class DeviceContract {
   }
 
   @ParameterizedTest
-  @CsvSource({ "16, 1", "32, 130", "48, 64", "256, 63", "288, 65", "544, 9" })
+  @CsvSource({ "16, 1", "32, 130", "48, 64", "256, 31", "288, 33", "544, 9" })
   void refinesWithoutRaisingTheError(int n, int rows) {
     for (Kind kind : Kind.values()) {
       QuantizationProblem problem = new QuantizationProblem(kind, n, rows, n + rows);
@@ -1091,8 +1096,9 @@ public abstract class DeviceContract {
             String place = kind + ", row " + row + ", scales " + scales;
             assertTrue(after[row] <= before[row] * (1 + 1e-5), place + ": " + before[row] + " became " + after[row]);
           }
-          for (float level : chosen) {
-            assertTrue(kind.isLevel(level), "level " + level);
+          for (int i = 0; i < chosen.length; i++) {
+            assertTrue(kind.isLevel(chosen[i]), "level " + chosen[i]);
+            assertTrue(chosen[i] == 0 || !problem.grid.isPruned(i / rows, i % rows), "pruned, but level " + chosen[i]);
           }
           if (scales) {
             assertHalves(found.d());
@@ -1114,12 +1120,12 @@ public abstract class DeviceContract {
   @Test
   void fittedScalesLowerTheErrorFurther() {
     for (Kind kind : Kind.values()) {
-      QuantizationProblem problem = new QuantizationProblem(kind, 256, 64, 9);
+      QuantizationProblem problem = new QuantizationProblem(kind, 256, 24, 9);
       double[] errors = new double[2];
       for (int scales = 0; scales <= 1; scales++) {
         QuantizationGrid grid = put(problem.grid);
-        Matrix levels = put(problem.rounded(), 256, 64);
-        Matrix weights = put(problem.weights, 256, 64);
+        Matrix levels = put(problem.rounded(), 256, 24);
+        Matrix weights = put(problem.weights, 256, 24);
         device().refine(
           weights,
           put(problem.gram, 256, 256),
@@ -1128,7 +1134,7 @@ public abstract class DeviceContract {
           levels,
           4,
           scales == 1,
-          new double[64]
+          new double[24]
         );
         errors[scales] = sum(problem.errors(get(problem.grid, grid), get(levels), problem.ridge()));
       }
@@ -1153,7 +1159,8 @@ public abstract class DeviceContract {
           Arrays.fill(other, i * 5, i * 5 + 5, level);
           double[] errors = problem.errors(problem.grid, other, ridge);
           for (int row = 0; row < 5; row++) {
-            assertTrue(errors[row] >= least[row] * (1 - 1e-5), kind + ", column " + i + ", row " + row);
+            boolean better = errors[row] < least[row] * (1 - 1e-5);
+            assertTrue(!better || problem.grid.isPruned(i, row), kind + ", column " + i + ", row " + row);
           }
         }
       }
@@ -1272,6 +1279,10 @@ public abstract class DeviceContract {
     refuses(() -> grid(levels, 16, 32, 5, ofBlocks, scope.matrix(4, 2)));
     // Fixed scales, but groups within a block.
     refuses(() -> grid(levels, 16, 32, 1, ofBlocks, ofGroups));
+    QuantizationGrid withoutZero = grid(new float[] { -1, 1 }, 16, 32, 5, ofBlocks, ofGroups);
+    refuses(() -> withoutZero.withPruned(scope.matrix(32 * ofBlocks.rows(), ofBlocks.columns())));
+    QuantizationGrid good = grid(new float[] { -1, 0 }, 16, 32, 5, ofBlocks, ofGroups);
+    refuses(() -> good.withPruned(scope.matrix(16 * ofBlocks.rows(), ofBlocks.columns())));
   }
 
   private static QuantizationGrid grid(
@@ -1311,7 +1322,8 @@ public abstract class DeviceContract {
       put(grid.d(), grid.d().length / rows, rows),
       put(grid.dmin(), grid.dmin().length / rows, rows),
       put(grid.scale(), grid.scale().length / rows, rows),
-      put(grid.minimum(), grid.minimum().length / rows, rows)
+      put(grid.minimum(), grid.minimum().length / rows, rows),
+      grid.pruned() == null ? null : put(grid.pruned(), grid.pruned().length / rows, rows)
     );
   }
 
@@ -1325,7 +1337,8 @@ public abstract class DeviceContract {
       get(grid.d()),
       get(grid.dmin()),
       get(grid.scale()),
-      get(grid.minimum())
+      get(grid.minimum()),
+      form.pruned()
     );
   }
 

@@ -23,7 +23,9 @@ public final class QuantizationProblem {
     SIGNED_SCALES(whole(-4, 3), 16, 256, -32, 31, 0),
     SCALES_AND_MINIMUMS(whole(0, 3), 16, 256, 0, 15, 15),
     LONG_SCALES_AND_MINIMUMS(whole(0, 15), 32, 256, 0, 63, 63),
-    LISTED_SCALES(CODEBOOK, 32, 256, -32, 31, 0);
+    LISTED_SCALES(CODEBOOK, 32, 256, -32, 31, 0),
+    /** With half of the weights pruned. */
+    PRUNED(whole(-8, 7), 32, 256, 0, 63, 0);
 
     public final float[] levels;
     public final int leastScale;
@@ -81,8 +83,13 @@ public final class QuantizationProblem {
     float[] d,
     float[] dmin,
     float[] scale,
-    float[] minimum
+    float[] minimum,
+    float[] pruned
   ) {
+    boolean isPruned(int column, int row) {
+      return pruned != null && pruned[column * rows + row] == 0;
+    }
+
     float step(int column, int row) {
       return d[(column / blockLength) * rows + row] * scale[(column / groupLength) * rows + row];
     }
@@ -95,8 +102,11 @@ public final class QuantizationProblem {
       return step(column, row) * level + offset(column, row);
     }
 
-    /** The level whose value is nearest; that nearest to 0 if all values are the same. */
+    /** The level whose value is nearest; that nearest to 0 if all values are the same, and 0 if the weight is pruned. */
     float nearestLevel(int column, int row, double target) {
+      if (isPruned(column, row)) {
+        return 0;
+      }
       float step = step(column, row);
       return kind.nearestLevel(step == 0 ? 0 : (target - offset(column, row)) / step);
     }
@@ -169,7 +179,8 @@ public final class QuantizationProblem {
       new float[(n / block) * rows],
       new float[(n / block) * rows],
       new float[groups * rows],
-      new float[groups * rows]
+      new float[groups * rows],
+      kind == Kind.PRUNED ? mask(random) : null
     );
     float least = kind.levels[0];
     float most = kind.levels[kind.levels.length - 1];
@@ -208,6 +219,15 @@ public final class QuantizationProblem {
       }
     }
     return made;
+  }
+
+  /** 0 for about half of the weights, what they are for the others. */
+  private float[] mask(Random random) {
+    float[] mask = weights.clone();
+    for (int i = 0; i < mask.length; i++) {
+      mask[i] = random.nextBoolean() ? 0 : mask[i];
+    }
+    return mask;
   }
 
   static float half(float x) {

@@ -173,6 +173,7 @@ final class CudaQuantization {
       address(grid.dmin()),
       address(grid.scale()),
       address(grid.minimum()),
+      grid.pruned() == null ? 0L : address(grid.pruned()),
       transfers.upload(work, MemorySegment.ofArray(withBounds), "a grid's levels"),
       count,
       levels.whole() ? 1 : 0,

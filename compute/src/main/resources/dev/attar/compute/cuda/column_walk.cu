@@ -151,7 +151,7 @@ static __device__ __forceinline__ void chooseScales(
       for (int k = j + 1; k < end; k++) {
         x = fmaf(fed[(long long) k * walk.n], walk.error[k][0], x);
       }
-      float value = grid.nearest(x, line).value;
+      float value = grid.nearestOf(walk.column[j], x, line).value;
       float missed = x - value;
       cost += fed[(long long) j * walk.n] * missed * missed;
       walk.error[j][0] = weights[(j - begin) * walk.rows] - value;
@@ -229,7 +229,7 @@ extern "C" __global__ void columnWalk(
         for (int k = i + 1; k < width; k++) {
           x = fmaf(tile[k][i - first], error[k][threadIdx.x], x);
         }
-        Point point = grid.nearest(x, line);
+        Point point = grid.nearestOf(column, x, line);
         float e = weight - point.value;
         error[i][threadIdx.x] = e;
         errors[(long long) i * rows] = e;

@@ -11,16 +11,16 @@
 
 // Parameters of a kernel that works with a grid; CudaQuantization has the arguments in this order.
 #define GRID_PARAMETERS                                                                                        \
-  float *d, float *dmin, float *scale, float *minimum, const float *levelValues, int levelCount,               \
-      int wholeLevels, int groupLength, int blockLength, int leastScale, int mostScale, int leastMinimum,      \
-      int mostMinimum
+  float *d, float *dmin, float *scale, float *minimum, const float *pruned, const float *levelValues,          \
+      int levelCount, int wholeLevels, int groupLength, int blockLength, int leastScale, int mostScale,        \
+      int leastMinimum, int mostMinimum
 
 // The grid as a row sees it, from these parameters.
 #define GRID_OF_ROW(row, rows)                                                                                 \
   {                                                                                                            \
-    d + row, dmin + row, scale + row, minimum + row, rows, levelValues, levelCount, wholeLevels,               \
-        levelValues[0], levelValues[levelCount - 1], groupLength, blockLength, leastScale, mostScale,          \
-        leastMinimum, mostMinimum                                                                              \
+    d + row, dmin + row, scale + row, minimum + row, pruned == 0 ? pruned : pruned + row, rows, levelValues,   \
+        levelCount, wholeLevels, levelValues[0], levelValues[levelCount - 1], groupLength, blockLength,        \
+        leastScale, mostScale, leastMinimum, mostMinimum                                                                              \
   }
 
 // What multiplies levels, and what is added then.
@@ -54,6 +54,8 @@ static __device__ __forceinline__ double clamp(double x, double least, double mo
 
 struct Grid {
   float *d, *dmin, *scale, *minimum;
+  // Where it is 0, a weight can only be 0; null for nowhere.
+  const float *pruned;
   int rows;
   // In ascending order; after them the middles between neighbours.
   const float *levels;
@@ -96,5 +98,13 @@ struct Grid {
       level = levels[nearest];
     }
     return {level, line.value(level)};
+  }
+
+  // What the weight in a column can become that is nearest.
+  __device__ __forceinline__ Point nearestOf(int column, float target, Line line) const {
+    if (pruned != 0 && pruned[(long long) column * rows] == 0) {
+      return {0, 0};
+    }
+    return nearest(target, line);
   }
 };

@@ -159,7 +159,7 @@ struct Refinement {
         for (int k = 0; k < count; k++) {
           sum = fmaf(row[k], change[k][0], sum);
         }
-        Point point = grid.nearest(value + step * (before - sum), scales);
+        Point point = grid.nearestOf(begin + i, value + step * (before - sum), scales);
         change[i][0] += point.value - value;
         levels[i * rows] = point.level;
       }

@@ -94,7 +94,8 @@ class CudaQuantizationTest {
         put(form.d(), blocks),
         put(form.dmin(), blocks),
         put(form.scale(), groups),
-        put(form.minimum(), groups)
+        put(form.minimum(), groups),
+        form.pruned() == null ? null : put(form.pruned(), problem.n)
       );
     }
 

@@ -18,7 +18,7 @@ import java.util.regex.Pattern;
  */
 public final class Fuzzing {
 
-  private static final int SECONDS = Integer.getInteger("attar.fuzz.seconds", 5);
+  private static final int SECONDS = Integer.getInteger("attar.fuzz.seconds", 3);
   private static final Pattern COVERAGE = Pattern.compile("#(\\d+)\\s+DONE\\s+cov: (\\d+)");
 
   private Fuzzing() {}

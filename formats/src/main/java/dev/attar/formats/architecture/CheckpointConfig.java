@@ -26,6 +26,15 @@ final class CheckpointConfig {
     return new CheckpointConfig(file, "", JsonFiles.object(file));
   }
 
+  /**
+   * What is to become a {@code config.json}.
+   *
+   * @param file what messages name
+   */
+  static CheckpointConfig of(Path file, ObjectNode node) {
+    return new CheckpointConfig(file, "", node);
+  }
+
   Path file() {
     return file;
   }

@@ -10,6 +10,9 @@ import java.nio.ByteOrder;
 /** A small vector in single precision that is in no file. */
 final class ComputedTensor implements Tensor {
 
+  /** The divisors of the rotary frequencies, see {@link RopeParameters#frequencyFactors}. */
+  static final String ROPE_FREQUENCIES = "rope_freqs.weight";
+
   private static final VarHandle FLOAT = MethodHandles.byteArrayViewVarHandle(float[].class, ByteOrder.LITTLE_ENDIAN);
 
   private final TensorInfo info;

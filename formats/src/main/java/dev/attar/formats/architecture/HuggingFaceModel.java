@@ -52,7 +52,7 @@ public final class HuggingFaceModel implements Model {
     try {
       List<Tensor> tensors = new ArrayList<>();
       if (h.rope().hasFrequencyFactors()) {
-        tensors.add(new ComputedTensor("rope_freqs.weight", h.rope().frequencyFactors(h.headSize())));
+        tensors.add(new ComputedTensor(ComputedTensor.ROPE_FREQUENCIES, h.rope().frequencyFactors(h.headSize())));
       }
       tensors.addAll(TensorMapper.map(path, h, architecture.tensors(), checkpoint.tensors()));
       Metadata metadata = ModelMetadata.read(directory, config, architecture, h, tensors);

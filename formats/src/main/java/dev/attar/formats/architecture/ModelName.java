@@ -2,7 +2,6 @@ package dev.attar.formats.architecture;
 
 import dev.attar.formats.MetadataValue;
 import dev.attar.formats.Tensor;
-import dev.attar.formats.TensorInfo;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -44,7 +43,7 @@ record ModelName(String name, String version, String finetune, String basename, 
     ) {
       id = onHub.substring(onHub.indexOf('/') + 1);
     }
-    return parse(id, count(tensors));
+    return parse(id, SizeLabel.of(tensors));
   }
 
   /** Adds the keys, all but the size only if the name has more than one part that is understood. */
@@ -105,34 +104,5 @@ record ModelName(String name, String version, String finetune, String basename, 
       title.add(lower ? word.substring(0, 1).toUpperCase(Locale.ROOT) + word.substring(1) : word);
     }
     return title.toString();
-  }
-
-  /** The number of weights to two digits; with experts, their number and the weights of one. */
-  private static String count(List<? extends Tensor> tensors) {
-    long shared = 0;
-    long perExpert = 0;
-    long experts = 0;
-    for (Tensor tensor : tensors) {
-      TensorInfo info = tensor.info();
-      if (info.name().contains("_exps.")) {
-        experts = info.dimension(2);
-        perExpert += info.elements() / experts;
-      } else {
-        shared += info.elements();
-      }
-    }
-    String size = rounded(shared + perExpert);
-    return experts > 0 ? experts + "x" + size : size;
-  }
-
-  private static String rounded(long weights) {
-    double scaled = weights;
-    String unit = "KMBT";
-    int i = 0;
-    for (scaled /= 1000; scaled > 1000 && i < unit.length() - 1; i++) {
-      scaled /= 1000;
-    }
-    int digits = Math.rint(scaled) < 10 ? 1 : 0;
-    return String.format(Locale.ROOT, "%." + digits + "f%c", scaled, unit.charAt(i));
   }
 }

@@ -158,22 +158,8 @@ final class TensorMapper {
       }
       segments.add(part.bytes());
     }
-    TensorInfo info = new TensorInfo(name, CheckpointTensor.presentedType(type, rule.isAlwaysF32()), shape(rule));
+    TensorInfo info = new TensorInfo(name, CheckpointTensor.presentedType(type, rule.isAlwaysF32()), rule.ggufShape(h));
     int heads = rule.rows() == TensorRule.Rows.INTERLEAVED ? rule.heads(h) : 0;
     return new CheckpointTensor(info, type, List.copyOf(segments), heads);
-  }
-
-  /** GGUF's shape: row length first, experts last. */
-  private long[] shape(TensorRule rule) {
-    long[] stored = rule.storedShape(h);
-    boolean stacked = rule.rows() == TensorRule.Rows.STACKED;
-    long[] shape = new long[stored.length + (stacked ? 1 : 0)];
-    for (int i = 0; i < stored.length; i++) {
-      shape[i] = stored[stored.length - 1 - i];
-    }
-    if (stacked) {
-      shape[stored.length] = h.experts();
-    }
-    return shape;
   }
 }

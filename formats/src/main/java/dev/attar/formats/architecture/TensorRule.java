@@ -101,6 +101,20 @@ record TensorRule(String stored, String gguf, List<Dimension> shape, Rows rows, 
       .toArray();
   }
 
+  /** Shape in GGUF: row length first, experts last. */
+  long[] ggufShape(HyperParameters h) {
+    long[] stored = storedShape(h);
+    boolean stacked = rows == Rows.STACKED;
+    long[] gguf = new long[stored.length + (stacked ? 1 : 0)];
+    for (int i = 0; i < stored.length; i++) {
+      gguf[i] = stored[stored.length - 1 - i];
+    }
+    if (stacked) {
+      gguf[stored.length] = h.experts();
+    }
+    return gguf;
+  }
+
   /** Experts that are stacked into one tensor of GGUF, 1 if none are. */
   int parts(HyperParameters h) {
     return rows == Rows.STACKED ? h.experts() : 1;

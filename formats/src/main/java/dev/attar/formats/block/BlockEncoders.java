@@ -57,6 +57,13 @@ public final class BlockEncoders {
     };
   }
 
+  /** The encoder to {@link BlockGrid#withExactZero}; empty for types without that, or that are not encoded in Java. */
+  public static Optional<BlockEncoder> withExactZero(TensorType type) {
+    return BlockGrid.withExactZero(type).flatMap(grid ->
+      grid instanceof CenteredGrid centered ? encoder(type, new CenteredEncoder(centered)) : of(type)
+    );
+  }
+
   /** The encoder with vectors; empty where there is none and the scalar one serves. */
   private static Optional<BlockEncoder> vector(TensorType type) {
     return switch (type) {

@@ -89,6 +89,17 @@ public abstract class BlockGrid {
   }
 
   /**
+   * The grid of a type, or the part of it, on which the level 0 stands for exactly 0 whatever the scales, and that has no minimums: for
+   * pruned weights. Of types with minimums it is the part with the minimum in the middle of the levels; its codes and scales are those
+   * of {@link #of}. Empty for types without a grid or without such a level (IQ4_NL, IQ4_XS).
+   */
+  public static Optional<BlockGrid> withExactZero(TensorType type) {
+    return of(type)
+      .map(grid -> CenteredGrid.isPartOf(grid) ? new CenteredGrid(grid) : grid)
+      .filter(grid -> Arrays.binarySearch(grid.levels, 0) >= 0);
+  }
+
+  /**
    * The half-precision number nearest to a value, ties to even, as ggml rounds {@code d} and {@code dmin}. Infinite for magnitudes
    * from 65520 on.
    */

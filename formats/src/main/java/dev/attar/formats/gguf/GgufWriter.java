@@ -1,14 +1,14 @@
 package dev.attar.formats.gguf;
 
 import dev.attar.formats.Metadata;
+import dev.attar.formats.OutputCheck;
+import dev.attar.formats.OutputFiles;
 import dev.attar.formats.TensorInfo;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
-import java.nio.file.AccessDeniedException;
 import java.nio.file.AtomicMoveNotSupportedException;
 import java.nio.file.FileAlreadyExistsException;
-import java.nio.file.FileSystemException;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.NotDirectoryException;
@@ -19,10 +19,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Objects;
-import java.util.Set;
 import java.util.TreeMap;
-import java.util.UUID;
-import java.util.concurrent.ConcurrentHashMap;
 
 /**
  * Writes a GGUF file (version 3, laid out as {@link GgufLayout} says). The bytes go to a temporary file beside the output, which takes
@@ -40,7 +37,6 @@ public final class GgufWriter implements AutoCloseable {
 
   // A write from an array passes through native memory of the same size, which the JDK keeps for each thread.
   private static final int MAX_WRITE = 1 << 20;
-  private static final int MAX_STEM = 100;
 
   private final Path out;
   private final Path target;
@@ -62,11 +58,11 @@ public final class GgufWriter implements AutoCloseable {
     for (int i = 0; i < written.length; i++) {
       written[i] = new Ranges();
     }
-    Temporaries.add(temporary);
+    OutputFiles.addTemporary(temporary);
     try {
       channel = FileChannel.open(temporary, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE);
     } catch (IOException e) {
-      Temporaries.remove(temporary);
+      OutputFiles.removeTemporary(temporary);
       throw failed(e);
     }
   }
@@ -90,10 +86,7 @@ public final class GgufWriter implements AutoCloseable {
     GgufLayout layout = GgufLayout.of(metadata, tensors);
     Path target = checkOutput(out, overwrite);
     checkSpace(out, target.getParent(), layout.fileBytes());
-    String name = target.getFileName().toString();
-    String stem = name.substring(0, Math.min(name.length(), MAX_STEM));
-    Path temporary = target.resolveSibling("." + stem + "." + UUID.randomUUID() + ".part");
-    GgufWriter writer = new GgufWriter(out, target, temporary, overwrite, layout);
+    GgufWriter writer = new GgufWriter(out, target, OutputFiles.temporaryBeside(target), overwrite, layout);
     writer.put(layout.header(), 0, layout.header().length, 0);
     return writer;
   }
@@ -195,28 +188,47 @@ public final class GgufWriter implements AutoCloseable {
   /** Deletes the temporary and makes the exception to throw. The first failure counts: others follow from it. */
   private synchronized IOException failed(IOException cause) {
     if (failure == null) {
-      failure = new IOException(out + ": cannot be written: " + reason(cause), cause);
+      failure = OutputFiles.cannotWrite(out, cause);
       discard(failure);
     }
     return failure;
   }
 
-  /** What went wrong, without the temporary's name, which the user does not know. */
-  private String reason(IOException cause) {
-    if (cause instanceof AccessDeniedException) {
-      return "access denied";
-    }
-    String reason = cause instanceof FileSystemException e ? e.getReason() : cause.getMessage();
-    return Objects.requireNonNullElse(reason, cause.getClass().getSimpleName());
+  /** Deletes the temporary, which the check has found bad. */
+  private synchronized void refuse() {
+    failure = new IOException(out + ": was refused");
+    discard(failure);
+  }
+
+  /** As {@link #commit(OutputCheck)}, without a check. */
+  public void commit() throws IOException {
+    complete();
+    rename();
   }
 
   /**
-   * Completes the file: pads it, waits until it is on the disk and gives it the output's name.
+   * Completes the file: pads it, waits until it is on the disk, has it checked and gives it the output's name.
    *
-   * @throws IOException if that fails, or a file of that name has appeared and is not to be replaced; the temporary is deleted
+   * @throws IOException if that fails, or a file of that name has appeared and is not to be replaced, or what the check throws; the
+   *     temporary is deleted
+   * @throws InterruptedException if the check is interrupted; the temporary is deleted
    * @throws IllegalStateException if a byte of a tensor was not written, or this is closed
    */
-  public void commit() throws IOException {
+  public void commit(OutputCheck check) throws IOException, InterruptedException {
+    complete();
+    boolean isGood = false;
+    try {
+      check.check(temporary);
+      isGood = true;
+    } finally {
+      if (!isGood) {
+        refuse();
+      }
+    }
+    rename();
+  }
+
+  private void complete() throws IOException {
     checkUsable();
     for (int i = 0; i < written.length; i++) {
       TensorInfo tensor = layout.tensors().get(i);
@@ -236,6 +248,13 @@ public final class GgufWriter implements AutoCloseable {
       }
       channel.force(true);
       channel.close();
+    } catch (IOException e) {
+      throw failed(e);
+    }
+  }
+
+  private void rename() throws IOException {
+    try {
       if (!overwrite && Files.exists(target)) {
         throw alreadyExists(out);
       }
@@ -244,8 +263,8 @@ public final class GgufWriter implements AutoCloseable {
       throw failed(e);
     }
     open = false;
-    Temporaries.remove(temporary);
-    syncFolder();
+    OutputFiles.removeTemporary(temporary);
+    OutputFiles.syncFolder(target.getParent());
   }
 
   private void move() throws IOException {
@@ -253,15 +272,6 @@ public final class GgufWriter implements AutoCloseable {
       Files.move(temporary, target, StandardCopyOption.ATOMIC_MOVE);
     } catch (AtomicMoveNotSupportedException _) {
       Files.move(temporary, target, StandardCopyOption.REPLACE_EXISTING);
-    }
-  }
-
-  /** Makes the new name itself durable where the system can do that. */
-  private void syncFolder() {
-    try (FileChannel folder = FileChannel.open(target.getParent(), StandardOpenOption.READ)) {
-      folder.force(true);
-    } catch (IOException _) {
-      // Windows does not open folders, some file systems do not sync them. The file itself is complete.
     }
   }
 
@@ -284,7 +294,7 @@ public final class GgufWriter implements AutoCloseable {
         channel.close();
       }
       Files.deleteIfExists(temporary);
-      Temporaries.remove(temporary);
+      OutputFiles.removeTemporary(temporary);
     } catch (IOException e) {
       problem.addSuppressed(e);
     }
@@ -317,37 +327,6 @@ public final class GgufWriter implements AutoCloseable {
     synchronized long firstGap() {
       Map.Entry<Long, Long> first = ends.firstEntry();
       return first != null && first.getKey() == 0 ? first.getValue() : 0;
-    }
-  }
-
-  /** The temporaries of all writers, deleted if the process is told to end. */
-  private static final class Temporaries {
-
-    private static final Set<Path> FILES = ConcurrentHashMap.newKeySet();
-    private static boolean hooked;
-
-    private Temporaries() {}
-
-    static synchronized void add(Path file) {
-      if (!hooked) {
-        Runtime.getRuntime().addShutdownHook(new Thread(Temporaries::deleteAll, "delete temporary files"));
-        hooked = true;
-      }
-      FILES.add(file);
-    }
-
-    static void remove(Path file) {
-      FILES.remove(file);
-    }
-
-    private static void deleteAll() {
-      for (Path file : FILES) {
-        try {
-          Files.deleteIfExists(file);
-        } catch (IOException _) {
-          // Nobody is left to be told.
-        }
-      }
     }
   }
 }

@@ -5,8 +5,13 @@ import com.fasterxml.jackson.core.JsonParser;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.core.StreamReadConstraints;
 import com.fasterxml.jackson.core.exc.StreamConstraintsException;
+import com.fasterxml.jackson.core.json.JsonWriteFeature;
+import com.fasterxml.jackson.core.util.DefaultIndenter;
+import com.fasterxml.jackson.core.util.DefaultPrettyPrinter;
+import com.fasterxml.jackson.core.util.Separators;
 import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectWriter;
 import com.fasterxml.jackson.databind.exc.MismatchedInputException;
 import com.fasterxml.jackson.databind.json.JsonMapper;
 import com.fasterxml.jackson.databind.node.MissingNode;
@@ -25,7 +30,10 @@ import java.nio.file.Path;
 import java.util.Locale;
 import java.util.Optional;
 
-/** Reads JSON files that nobody vouches for: size, nesting and lengths are bounded, and every error is one line that names the file. */
+/**
+ * Reads JSON files that nobody vouches for: size, nesting and lengths are bounded, and every error is one line that names the file. Also
+ * gives the text of files to be written.
+ */
 public final class JsonFiles {
 
   /** Files beyond this many bytes are refused. The largest tokenizers in use take some 35 MB. */
@@ -51,6 +59,21 @@ public final class JsonFiles {
   private static final JsonMapper STRICT = MAPPER.rebuild()
     .enable(DeserializationFeature.FAIL_ON_READING_DUP_TREE_KEY)
     .build();
+
+  // Escapes keep text that is not valid UTF-16.
+  private static final ObjectWriter WRITER = JsonMapper.builder()
+    .enable(JsonWriteFeature.ESCAPE_NON_ASCII)
+    .build()
+    .writer(
+      new DefaultPrettyPrinter(
+        new Separators()
+          .withObjectFieldValueSpacing(Separators.Spacing.AFTER)
+          .withObjectEmptySeparator("")
+          .withArrayEmptySeparator("")
+      )
+        .withObjectIndenter(new DefaultIndenter("  ", "\n"))
+        .withArrayIndenter(new DefaultIndenter("  ", "\n"))
+    );
 
   private static final String OBJECT = "a JSON object";
 
@@ -169,6 +192,11 @@ public final class JsonFiles {
       return object;
     }
     throw new FormatException(file, place, node == null || node.isMissingNode() ? "nothing" : kind(node), OBJECT);
+  }
+
+  /** The text of a file, in the form of Python's {@code json.dumps(…, indent=2)} with a line end. */
+  public static byte[] text(ObjectNode object) throws IOException {
+    return (WRITER.writeValueAsString(object) + "\n").getBytes(StandardCharsets.US_ASCII);
   }
 
   /** The kind of a JSON value, for messages: {@code number}, {@code array} and so on. */

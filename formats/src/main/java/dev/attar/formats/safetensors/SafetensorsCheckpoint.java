@@ -22,8 +22,6 @@ import java.util.stream.Stream;
  */
 public final class SafetensorsCheckpoint implements AutoCloseable {
 
-  private static final String INDEX = "model.safetensors.index.json";
-
   private final List<SafetensorsFile> files;
   private final List<StoredTensor> tensors;
 
@@ -54,7 +52,7 @@ public final class SafetensorsCheckpoint implements AutoCloseable {
     if (!Files.isDirectory(path)) {
       return open(List.of(path), Map.of());
     }
-    Path index = path.resolve(INDEX);
+    Path index = path.resolve(SafetensorsShard.INDEX);
     if (Files.isRegularFile(index)) {
       return openIndexed(path, index);
     }
@@ -147,13 +145,16 @@ public final class SafetensorsCheckpoint implements AutoCloseable {
     Set<String> missing = new TreeSet<>(expected);
     for (StoredTensor tensor : file.tensors()) {
       if (!missing.remove(tensor.name())) {
-        throw new FormatException(file.path(), "tensor " + tensor.name() + " is not where " + INDEX + " says");
+        throw new FormatException(
+          file.path(),
+          "tensor " + tensor.name() + " is not where " + SafetensorsShard.INDEX + " says"
+        );
       }
     }
     if (!missing.isEmpty()) {
       throw new FormatException(
         file.path(),
-        "tensor " + missing.iterator().next() + " is missing, though " + INDEX + " names it"
+        "tensor " + missing.iterator().next() + " is missing, though " + SafetensorsShard.INDEX + " names it"
       );
     }
   }

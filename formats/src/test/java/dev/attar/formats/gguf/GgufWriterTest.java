@@ -79,6 +79,41 @@ class GgufWriterTest {
     }
   }
 
+  @Test
+  void whatTheCheckRefusesNeverHasTheName() throws IOException, InterruptedException {
+    Path out = folder.resolve("out.gguf");
+    Files.writeString(out, "precious");
+    try (GgufWriter writer = GgufWriter.create(out, NOTHING, ONE, true)) {
+      writer.write(0, 0, new byte[12], 0, 12);
+      IOException e = assertThrows(IOException.class, () ->
+        writer.commit(written -> {
+          try (GgufModel model = GgufModel.open(written)) {
+            throw new IOException("refused " + model.tensors().size());
+          }
+        })
+      );
+      assertEquals("refused 1", e.getMessage());
+      assertEquals(List.of("out.gguf"), files());
+      assertThrows(IOException.class, () -> writer.commit());
+    }
+    assertEquals("precious", Files.readString(out));
+    try (GgufWriter writer = GgufWriter.create(out, NOTHING, ONE, true)) {
+      writer.write(0, 0, new byte[12], 0, 12);
+      assertThrows(IllegalStateException.class, () ->
+        writer.commit(_ -> {
+          throw new IllegalStateException();
+        })
+      );
+    }
+    assertEquals("precious", Files.readString(out));
+    assertEquals(List.of("out.gguf"), files());
+    try (GgufWriter writer = GgufWriter.create(out, NOTHING, ONE, true)) {
+      writer.write(0, 0, new byte[12], 0, 12);
+      writer.commit(written -> assertEquals("precious", Files.readString(out), written.toString()));
+    }
+    GgufModel.open(out).close();
+  }
+
   static void write(Path out, Metadata metadata, List<TensorInfo> tensors, List<byte[]> contents) throws IOException {
     try (GgufWriter writer = GgufWriter.create(out, metadata, tensors, false)) {
       for (int i = 0; i < tensors.size(); i++) {

@@ -8,7 +8,9 @@ public interface CalibrationListener {
     /** {@link Calibrator#importance}. */
     IMPORTANCE,
     /** {@link Calibrator#grams}. */
-    GRAMS
+    GRAMS,
+    /** {@link Calibrator#influence}. */
+    INFLUENCE
   }
 
   /**

@@ -53,6 +53,7 @@ final class CalibrationServer implements AutoCloseable {
         case Request.Open open -> open(open);
         case Request.CollectImportance _ -> collectImportance();
         case Request.CollectGrams collect -> collectGrams(collect);
+        case Request.MeasureInfluence _ -> measureInfluence();
         case Request.Replace replace -> {
           WeightReplacement.run(weight(replace.tensor()), replace.type(), replace.encoded(), this::alive);
           yield new Reply.Done();
@@ -83,9 +84,7 @@ final class CalibrationServer implements AutoCloseable {
     model = load(false, !settings.writable());
     List<String> warnings = new ArrayList<>(windows.warnings());
     if (settings.context() > model.trainedContext()) {
-      warnings.add(
-        file + ": windows of " + settings.context() + " tokens, the model was trained on " + model.trainedContext()
-      );
+      warnings.add("windows of " + settings.context() + " tokens, the model was trained on " + model.trainedContext());
     }
     Devices.Opened opened = Devices.open(settings.device(), settings.threads());
     device = opened.device();
@@ -183,6 +182,18 @@ final class CalibrationServer implements AutoCloseable {
       grams.write(store, this::alive);
       drifts.write(store, this::alive);
     }
+  }
+
+  private Reply measureInfluence() throws IOException {
+    BlockInfluence influence = new BlockInfluence(file.toString(), model.layers(), this::alive);
+    try (WindowRunner runner = runner(model, influence)) {
+      for (int window = 0; window < windows.count(); window++) {
+        influence.begin(window + 1);
+        runner.run(window);
+        channel.send(Reply.toFrame(new Reply.Window(window + 1)));
+      }
+    }
+    return new Reply.Influence(influence.influence());
   }
 
   private OutputObserver outputs(Set<String> of, OutputObserver.Sink sink) {

@@ -238,6 +238,19 @@ public final class Calibrator implements AutoCloseable {
     expect(afterWindows(CalibrationListener.Phase.GRAMS), Reply.Done.class);
   }
 
+  /**
+   * Runs all windows and measures how much each block changes the direction of the residual stream: its block influence (Men et al.,
+   * ShortGPT, 2024), 1 less the mean over tokens of the cosine between what enters the block and what leaves it. 0 for a block that
+   * changes nothing, at most 2.
+   *
+   * @return a number for each block, in their order
+   * @throws IOException also if llama.cpp's graph does not tell what leaves each block
+   */
+  public double[] influence() throws IOException {
+    process.send(Request.toFrame(new Request.MeasureInfluence()));
+    return expect(afterWindows(CalibrationListener.Phase.INFLUENCE), Reply.Influence.class).blocks();
+  }
+
   private LinearInput inputOf(String weight) {
     return inputs()
       .stream()

@@ -35,6 +35,14 @@ sealed interface Reply {
   @SuppressWarnings("ArrayRecordComponent") // only passed on
   record Importance(double[] squares, long[] counts) implements Reply {}
 
+  /**
+   * The influence of each block.
+   *
+   * @param blocks as {@link Calibrator#influence} gives it
+   */
+  @SuppressWarnings("ArrayRecordComponent") // only passed on
+  record Influence(double[] blocks) implements Reply {}
+
   /** It is done. */
   record Done() implements Reply {}
 
@@ -44,6 +52,7 @@ sealed interface Reply {
       case Window _ -> 2;
       case Importance _ -> 3;
       case Done _ -> 4;
+      case Influence _ -> 5;
     };
   }
 
@@ -68,14 +77,19 @@ sealed interface Reply {
           for (long count : importance.counts) {
             out.writeLong(count);
           }
-          out.writeInt(importance.squares.length);
-          for (double sum : importance.squares) {
-            out.writeDouble(sum);
-          }
+          writeNumbers(out, importance.squares);
         }
+        case Influence influence -> writeNumbers(out, influence.blocks);
         case Done _ -> {}
       }
     });
+  }
+
+  private static void writeNumbers(DataOutput out, double[] numbers) throws IOException {
+    out.writeInt(numbers.length);
+    for (double number : numbers) {
+      out.writeDouble(number);
+    }
   }
 
   private static void writeStrings(DataOutput out, List<String> strings) throws IOException {
@@ -108,13 +122,10 @@ sealed interface Reply {
         for (int i = 0; i < counts.length; i++) {
           counts[i] = in.readLong();
         }
-        double[] squares = new double[count(in, frame)];
-        for (int i = 0; i < squares.length; i++) {
-          squares[i] = in.readDouble();
-        }
-        yield new Importance(squares, counts);
+        yield new Importance(readNumbers(in, frame), counts);
       }
       case 4 -> new Done();
+      case 5 -> new Influence(readNumbers(in, frame));
       default -> throw new IOException("unknown reply " + frame.kind());
     };
   }
@@ -125,6 +136,14 @@ sealed interface Reply {
       throw new IOException(n + " numbers in a message of " + frame.length() + " bytes");
     }
     return n;
+  }
+
+  private static double[] readNumbers(DataInput in, Frame frame) throws IOException {
+    double[] numbers = new double[count(in, frame)];
+    for (int i = 0; i < numbers.length; i++) {
+      numbers[i] = in.readDouble();
+    }
+    return numbers;
   }
 
   private static List<String> readStrings(DataInput in) throws IOException {

@@ -33,6 +33,9 @@ sealed interface Request {
    */
   record Wanted(int input, int expert) {}
 
+  /** Measure the influence of blocks. Answered by {@link Reply.Window}s and {@link Reply.Influence}. */
+  record MeasureInfluence() implements Request {}
+
   /** Replace a weight. Answered by {@link Reply.Done}. */
   record Replace(String tensor, TensorType type, Path encoded) implements Request {}
 
@@ -42,6 +45,7 @@ sealed interface Request {
       case CollectImportance _ -> 2;
       case CollectGrams _ -> 3;
       case Replace _ -> 4;
+      case MeasureInfluence _ -> 5;
     };
   }
 
@@ -64,7 +68,7 @@ sealed interface Request {
           out.writeBoolean(settings.writable());
           out.writeLong(settings.patience().toMillis());
         }
-        case CollectImportance _ -> {}
+        case CollectImportance _, MeasureInfluence _ -> {}
         case CollectGrams collect -> {
           out.writeUTF(collect.folder.toString());
           out.writeUTF(collect.identity);
@@ -126,6 +130,7 @@ sealed interface Request {
         yield new CollectGrams(folder, identity, wanted, drifts);
       }
       case 4 -> new Replace(in.readUTF(), TensorType.valueOf(in.readUTF()), Path.of(in.readUTF()));
+      case 5 -> new MeasureInfluence();
       default -> throw new IOException("unknown request " + frame.kind());
     };
   }

@@ -36,6 +36,7 @@ class MessagesTest {
         List.of(new Request.Wanted(3, -1), new Request.Wanted(0, 0)),
         List.of("blk.0.ffn_up.weight")
       ),
+      new Request.MeasureInfluence(),
       new Request.Replace("blk.0.ffn_up.weight", TensorType.Q4_K, Path.of("x"))
     )) {
       assertEquals(request, Request.of(Request.toFrame(request)));
@@ -57,6 +58,8 @@ class MessagesTest {
     Reply.Importance back = (Reply.Importance) Reply.of(Reply.toFrame(sums));
     assertArrayEquals(sums.squares(), back.squares());
     assertArrayEquals(sums.counts(), back.counts());
+    double[] blocks = { 0.5, 0 };
+    assertArrayEquals(blocks, ((Reply.Influence) Reply.of(Reply.toFrame(new Reply.Influence(blocks)))).blocks());
     assertThrows(IOException.class, () -> Reply.of(Frame.of(99)));
     // A count that its message has no room for.
     assertThrows(IOException.class, () -> Reply.of(Frame.of(3, out -> out.writeInt(Integer.MAX_VALUE))));

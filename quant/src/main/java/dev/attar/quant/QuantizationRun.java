@@ -4,6 +4,7 @@ import static java.lang.foreign.ValueLayout.JAVA_BYTE;
 
 import dev.attar.formats.FormatException;
 import dev.attar.formats.Model;
+import dev.attar.formats.OutputCheck;
 import dev.attar.formats.Tensor;
 import dev.attar.formats.TensorInfo;
 import dev.attar.formats.TensorType;
@@ -126,13 +127,14 @@ public final class QuantizationRun {
     int threads,
     Progress progress
   ) throws IOException, InterruptedException {
-    run(model, plan, Map.of(), out, overwrite, threads, progress);
+    run(model, plan, Map.of(), out, overwrite, threads, OutputCheck.NONE, progress);
   }
 
   /**
    * Writes the model as planned, with some tensors that have been encoded already.
    *
    * @param encoded the bytes of those tensors as planned, by name; they must stay readable until this returns
+   * @param check looks at the file before it gets its name
    * @see #run(Model, QuantizationPlan, Path, boolean, int, Progress)
    */
   public static void run(
@@ -142,6 +144,7 @@ public final class QuantizationRun {
     Path out,
     boolean overwrite,
     int threads,
+    OutputCheck check,
     Progress progress
   ) throws IOException, InterruptedException {
     plan.requireNoProblems();
@@ -157,7 +160,7 @@ public final class QuantizationRun {
     try (GgufWriter writer = GgufWriter.create(out, plan.metadata(), plan.infos(), overwrite)) {
       file.set(writer);
       run.work(threads, progress);
-      writer.commit();
+      writer.commit(check);
     } catch (IOException e) {
       // An interrupted thread that uses a file channel gets this instead of what it should.
       if (e.getCause() instanceof ClosedByInterruptException && Thread.interrupted()) {

@@ -1,5 +1,7 @@
 package dev.attar.quant.gptq;
 
+import dev.attar.calibration.linear.BandReader;
+import dev.attar.calibration.linear.PreparedGram;
 import dev.attar.compute.Device;
 import dev.attar.compute.Devices;
 import dev.attar.compute.Matrix;
@@ -86,7 +88,11 @@ public final class GptqSpeed {
     for (int i = 0; i < columns; i++) {
       diagonal[i] = gram.getAtIndex(FLOAT, (long) i * columns + i);
     }
-    PreparedGram.Use use = new PreparedGram.Use(GptqOptions.DEFAULT_DAMPING, effort.reach() > 0, false);
+    PreparedGram.Use use = new PreparedGram.Use(
+      GptqOptions.DEFAULT_DAMPING,
+      effort.reach() > 0 ? PreparedGram.Order.GROUPED : PreparedGram.Order.SORTED,
+      false
+    );
     int rows = weights.length / columns;
     try (
       PreparedGram input = PreparedGram.of(device, diagonal, to -> device.upload(gram, to), use);

@@ -1,5 +1,8 @@
 package dev.attar.quant.gptq;
 
+import java.io.IOException;
+import java.nio.file.Path;
+
 /** Hears how a run goes, on the thread that started it. */
 public interface GptqListener {
   /**
@@ -20,4 +23,12 @@ public interface GptqListener {
 
   /** A tensor is done. */
   void quantized(TensorReport report);
+
+  /**
+   * The output is complete, and does not have its name yet.
+   *
+   * @param file its temporary name
+   * @throws IOException if it is not to get its name: as {@link dev.attar.formats.OutputCheck}
+   */
+  default void written(Path file) throws IOException, InterruptedException {}
 }

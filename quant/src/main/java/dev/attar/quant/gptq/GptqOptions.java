@@ -1,6 +1,8 @@
 package dev.attar.quant.gptq;
 
+import dev.attar.calibration.linear.Pruning;
 import dev.attar.compute.DeviceChoice;
+import dev.attar.quant.TensorPlan;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
@@ -24,6 +26,8 @@ import java.util.Optional;
  * @param resume whether to go on with what an interrupted run has left
  * @param overwrite whether to replace an output and what an interrupted run has left
  * @param patience how long the worker may show no sign of life
+ * @param pruning what removes weights before what is left is quantized, in the same walk; tensors that are not to be quantized are only
+ *     pruned then
  */
 public record GptqOptions(
   List<Path> texts,
@@ -38,7 +42,8 @@ public record GptqOptions(
   DeviceChoice device,
   boolean resume,
   boolean overwrite,
-  Duration patience
+  Duration patience,
+  Optional<Pruning> pruning
 ) {
   /** The damping that GPTQ's authors use. */
   public static final double DEFAULT_DAMPING = 0.01;
@@ -48,5 +53,69 @@ public record GptqOptions(
     if (!(damping > 0 && damping <= 1)) {
       throw new IllegalArgumentException("damping " + damping + ", expected above 0 and at most 1");
     }
+  }
+
+  /** Without pruning. */
+  public GptqOptions(
+    List<Path> texts,
+    long tokens,
+    int context,
+    boolean roundOnly,
+    Effort effort,
+    double damping,
+    Optional<Boolean> sequential,
+    long maxMemory,
+    int threads,
+    DeviceChoice device,
+    boolean resume,
+    boolean overwrite,
+    Duration patience
+  ) {
+    this(
+      texts,
+      tokens,
+      context,
+      roundOnly,
+      effort,
+      damping,
+      sequential,
+      maxMemory,
+      threads,
+      device,
+      resume,
+      overwrite,
+      patience,
+      Optional.empty()
+    );
+  }
+
+  /** The same with pruning. */
+  public GptqOptions withPruning(Pruning with) {
+    return new GptqOptions(
+      texts,
+      tokens,
+      context,
+      roundOnly,
+      effort,
+      damping,
+      sequential,
+      maxMemory,
+      threads,
+      device,
+      resume,
+      overwrite,
+      patience,
+      Optional.of(with)
+    );
+  }
+
+  /** Whether a tensor is one that is worked on with the statistics of its layer, if the text passes through it. */
+  boolean isWorkedOn(TensorPlan step) {
+    return GptqRun.quantizes(step) || prunes(step);
+  }
+
+  /** Whether weights of a tensor are removed. */
+  boolean prunes(TensorPlan step) {
+    return pruning.isPresent() && pruning.get().prunes(step.source());
   }
 }

@@ -8,6 +8,10 @@ import dev.attar.calibration.GramPlan;
 import dev.attar.calibration.GramRequest;
 import dev.attar.calibration.GramStore;
 import dev.attar.calibration.LinearInput;
+import dev.attar.calibration.linear.BandReader;
+import dev.attar.calibration.linear.InputStatistics;
+import dev.attar.calibration.linear.PreparedGram;
+import dev.attar.calibration.linear.Pruning;
 import dev.attar.compute.Device;
 import dev.attar.compute.DeviceChoice;
 import dev.attar.compute.DeviceException;
@@ -57,8 +61,8 @@ import java.util.function.Predicate;
 import java.util.stream.Collectors;
 
 /**
- * Quantizes a model by GPTQ: measures what enters its layers on calibration text, quantizes them one after the other, and writes the
- * file. What is done is kept in a {@link WorkFolder}, so that an interrupted run can be resumed and gives the same file.
+ * Quantizes a model by GPTQ, prunes it, or both: measures what enters its layers on calibration text, works on them one after the other,
+ * and writes the file. What is done is kept in a {@link WorkFolder}, so that an interrupted run can be resumed and gives the same file.
  */
 public final class GptqRun {
 
@@ -351,8 +355,36 @@ public final class GptqRun {
   }
 
   private void require(QuantizationPlan expected) throws QuantizationException {
+    if (options.pruning().isPresent()) {
+      requirePrunable(expected, options.pruning().get());
+    }
     if (!options.roundOnly()) {
-      memory.requireFor(expected);
+      memory.requireFor(expected, options::isWorkedOn);
+    }
+  }
+
+  /**
+   * Checks, before time is spent, that weights can be removed as wanted, and stay removed in the types of a plan.
+   *
+   * @throws QuantizationException if not; the message names the first tensor
+   */
+  public static void requirePrunable(QuantizationPlan plan, Pruning pruning) throws QuantizationException {
+    int pruned = 0;
+    for (TensorPlan step : plan.tensors()) {
+      if (!pruning.prunes(step.source())) {
+        continue;
+      }
+      Optional<String> problem = pruning.problem(step.source());
+      if (problem.isEmpty() && !MatrixQuantizer.keepsZeros(step.target())) {
+        problem = Optional.of("pruned weights cannot be kept at 0 in " + step.target());
+      }
+      if (problem.isPresent()) {
+        throw new QuantizationException(plan.source() + ": " + step.name() + ": " + problem.get());
+      }
+      pruned++;
+    }
+    if (pruned == 0) {
+      throw new QuantizationException(plan.source() + ": has no matrices in layers, nothing to prune");
     }
   }
 
@@ -363,12 +395,15 @@ public final class GptqRun {
     long after = sameDisk ? least.fileBytes() : 0;
     long grams = 0;
     if (!options.roundOnly()) {
-      after += WorkSpace.forTensors(least, work);
+      after += WorkSpace.forTensors(least, options::isWorkedOn, work);
     }
     if (!toChoose.isEmpty() && work.readTypes().isEmpty()) {
       grams = WorkSpace.forGrams(toChoose, false);
     } else if (!options.roundOnly()) {
-      List<TensorInfo> weights = WorkSpace.missing(least, work).stream().map(TensorPlan::source).toList();
+      List<TensorInfo> weights = WorkSpace.missing(least, options::isWorkedOn, work)
+        .stream()
+        .map(TensorPlan::source)
+        .toList();
       grams = WorkSpace.forGrams(weights, sequential);
       if (!sequential) {
         // Where memory does not suffice for all, passes fill at least half of it, and files take half of what matrices do in memory.
@@ -512,6 +547,7 @@ public final class GptqRun {
     String name = switch (phase) {
       case IMPORTANCE -> "measuring importance";
       case GRAMS -> measuring;
+      case INFLUENCE -> "measuring the influence of blocks";
     };
     listener.at(name, done, windows, "windows");
   }
@@ -625,7 +661,7 @@ public final class GptqRun {
   private boolean isQuantized(TensorPlan step, LinearInput input) {
     return (
       step != null &&
-      quantizes(step) &&
+      options.isWorkedOn(step) &&
       step.source().rowLength() == input.columns() &&
       step.source().rows() == step.source().dimension(1) * input.experts()
     );
@@ -765,9 +801,9 @@ public final class GptqRun {
           device,
           store,
           input,
-          new PreparedGram.Use(options.damping(), options.effort().reach() > 0, sequential)
+          new PreparedGram.Use(options.damping(), order(left), sequential)
         );
-        BandReader bands = new BandReader(device)
+        BandReader bands = needsAllRows(left) ? new BandReader(device, largest(left)) : new BandReader(device)
       ) {
         for (String weight : left) {
           add(weight, input, bands);
@@ -782,6 +818,31 @@ public final class GptqRun {
         statistics.warnings().forEach(listener::warn);
       }
     }
+  }
+
+  /** The order in which columns are decided. Blocks of them remove their share of weights each, so pruning wants them well mixed. */
+  private PreparedGram.Order order(List<String> weights) {
+    if (weights.stream().anyMatch(weight -> options.prunes(plans.get(weight)))) {
+      return PreparedGram.Order.NATURAL;
+    }
+    return options.effort().reach() > 0 ? PreparedGram.Order.GROUPED : PreparedGram.Order.SORTED;
+  }
+
+  private boolean needsAllRows(List<String> weights) {
+    return (
+      options.pruning().map(Pruning::needsAllRows).orElse(false) &&
+      weights.stream().anyMatch(weight -> options.prunes(plans.get(weight)))
+    );
+  }
+
+  /** Values of the largest of these matrices. */
+  private int largest(List<String> weights) {
+    return weights
+      .stream()
+      .map(weight -> plans.get(weight).source())
+      .mapToInt(info -> Math.multiplyExact(Math.toIntExact(info.dimension(1)), Math.toIntExact(info.rowLength())))
+      .max()
+      .orElseThrow();
   }
 
   /** Adds a weight, one matrix after the other if there is one for each expert. */
@@ -799,7 +860,8 @@ public final class GptqRun {
   private void quantize(Device device, InputStatistics statistics, BandReader bands, String name) throws IOException {
     TensorPlan step = plans.get(name);
     TensorInfo info = step.source();
-    MatrixQuantizer quantizer = new MatrixQuantizer(device, workers, options.effort(), step.target());
+    Optional<Pruning> pruning = options.pruning().filter(_ -> options.prunes(step));
+    MatrixQuantizer quantizer = new MatrixQuantizer(device, workers, options.effort(), step.target(), pruning);
     long plane = info.dimension(1);
     MatrixError[] error = { MatrixError.ZERO };
     try (Drift drift = store.findDrift(name).orElse(null)) {
@@ -870,8 +932,15 @@ public final class GptqRun {
 
   /** Writes the file. */
   private void write(Map<String, MemorySegment> encoded) throws IOException, InterruptedException {
-    QuantizationRun.run(model, plan, encoded, out, options.overwrite(), options.threads(), (done, total, _) ->
-      listener.at("writing", done, total, "values")
+    QuantizationRun.run(
+      model,
+      plan,
+      encoded,
+      out,
+      options.overwrite(),
+      options.threads(),
+      listener::written,
+      (done, total, _) -> listener.at("writing", done, total, "values")
     );
   }
 }

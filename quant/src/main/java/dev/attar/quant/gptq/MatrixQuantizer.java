@@ -1,5 +1,8 @@
 package dev.attar.quant.gptq;
 
+import dev.attar.calibration.linear.BandReader;
+import dev.attar.calibration.linear.PreparedGram;
+import dev.attar.calibration.linear.Pruning;
 import dev.attar.compute.BlockCoder;
 import dev.attar.compute.Device;
 import dev.attar.compute.Matrix;
@@ -14,10 +17,13 @@ import dev.attar.quant.RowSample;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.util.Arrays;
+import java.util.Optional;
 
 /**
- * Quantizes matrices of one type by GPTQ. The importance-weighted encoder, the device's or the processor's, finds the scales, the device
- * walks the columns and refines, and the blocks get the levels that it chose. Rows do not depend on each other and go through in bands.
+ * Quantizes matrices of one type by GPTQ, and removes weights before if that is wanted: the walk makes up for what is removed and for what
+ * is rounded alike. To a type that is not quantized, weights are only removed. The importance-weighted encoder, the device's or the
+ * processor's, finds the scales, the device walks the columns and refines, and the blocks get the levels that it chose. Rows do not depend
+ * on each other and go through in bands.
  */
 final class MatrixQuantizer {
 
@@ -41,21 +47,48 @@ final class MatrixQuantizer {
   private final Effort effort;
   private final TensorType type;
   private final BlockEncoder encoder;
-  private final BlockGrid format;
+  private final BlockGrid format; // null where weights are only removed
   private final BlockCoder coder; // null where the processor encodes
+  private final Pruning pruning; // null where no weights are removed
+
+  /** Removes no weights. */
+  MatrixQuantizer(Device device, Workers workers, Effort effort, TensorType type) {
+    this(device, workers, effort, type, Optional.empty());
+  }
 
   /**
    * @param workers encode rows, and turn them into what the device takes and back
-   * @throws IllegalArgumentException if the type has no grid
+   * @param pruning removes weights
+   * @throws IllegalArgumentException if the type has no grid, or pruned weights are not exactly 0 in it
    */
-  MatrixQuantizer(Device device, Workers workers, Effort effort, TensorType type) {
+  MatrixQuantizer(Device device, Workers workers, Effort effort, TensorType type, Optional<Pruning> pruning) {
     this.device = device;
     this.workers = workers;
     this.effort = effort;
     this.type = type;
-    this.encoder = BlockEncoders.of(type).orElseThrow(() -> new IllegalArgumentException(type + " has no encoder"));
-    this.format = BlockGrid.of(type).orElseThrow(() -> new IllegalArgumentException(type + " has no grid"));
-    this.coder = device.coder(type.name()).orElse(null);
+    this.pruning = pruning.orElse(null);
+    boolean only = pruning.isPresent() && isPlain(type);
+    boolean exact = pruning.isPresent() && !only;
+    this.encoder = (exact ? BlockEncoders.withExactZero(type) : BlockEncoders.of(type)).orElseThrow(() ->
+      new IllegalArgumentException(type + " has no encoder")
+    );
+    this.format = only
+      ? null
+      : (exact ? BlockGrid.withExactZero(type) : BlockGrid.of(type)).orElseThrow(() ->
+          new IllegalArgumentException(type + " has no grid")
+        );
+    // The device's encoders know the whole grid of a type only.
+    boolean whole = !only && BlockGrid.of(type).map(BlockGrid::hasMinimum).equals(Optional.of(format.hasMinimum()));
+    this.coder = whole ? device.coder(type.name()).orElse(null) : null;
+  }
+
+  private static boolean isPlain(TensorType type) {
+    return type.isFloat() && !type.isQuantized();
+  }
+
+  /** Whether matrices of this type can hold pruned weights: as exactly 0. */
+  static boolean keepsZeros(TensorType type) {
+    return isPlain(type) ? BlockEncoders.of(type).isPresent() : BlockEncoders.withExactZero(type).isPresent();
   }
 
   /** Whether matrices of this type can be quantized. */
@@ -88,7 +121,9 @@ final class MatrixQuantizer {
           makeUp(input, drift, band);
         }
         byte[] encoded = new byte[Math.multiplyExact(Math.toIntExact(type.rowBytes(input.columns())), band.rows())];
-        error = error.plus(quantize(input, band, importance, encoded));
+        error = error.plus(
+          pruning == null ? quantize(input, band, importance, encoded) : prune(input, band, importance, encoded)
+        );
         out.write(encoded, encoded.length);
         done += band.rows();
       }
@@ -109,38 +144,71 @@ final class MatrixQuantizer {
     }
     if (band.values() != null) {
       try (Scope scope = device.scope()) {
-        device.download(rowsOf(scope, band), MemorySegment.ofArray(band.values()));
+        device.download(transposed(scope, band.weights()), MemorySegment.ofArray(band.values()));
       }
     }
-  }
-
-  /** A band's weights with a row for each of its rows. */
-  private Matrix rowsOf(Scope scope, BandReader.Band band) {
-    Matrix rows = scope.matrix(band.rows(), band.weights().rows());
-    device.transpose(band.weights(), rows);
-    return rows;
   }
 
   private GridBand band(int columns, int rows, byte[] encoded) {
     return new GridBand(device, workers, format, columns, rows, encoded);
   }
 
-  private MatrixError quantize(PreparedGram input, BandReader.Band weights, float[] importance, byte[] encoded) {
-    int columns = input.columns();
-    int rows = weights.rows();
-    long[] sample = RowSample.of(0, rows, Math.min(rows, SAMPLED_ROWS));
-    if (coder == null) {
-      encode(weights, columns, importance, encoded);
+  private static long[] sample(int rows) {
+    return RowSample.of(0, rows, Math.min(rows, SAMPLED_ROWS));
+  }
+
+  private MatrixError quantize(PreparedGram input, BandReader.Band band, float[] importance, byte[] encoded) {
+    Rows rows = new Rows(band.weights(), band.values());
+    return quantize(input, rows, rows, false, importance, encoded);
+  }
+
+  /** Removes weights of a band, and quantizes what is left if there is a grid. */
+  private MatrixError prune(PreparedGram input, BandReader.Band band, float[] importance, byte[] encoded) {
+    try (Scope scope = device.scope()) {
+      Matrix left = scope.matrix(input.columns(), band.rows());
+      pruning.prune(device, input, band.weights(), left);
+      Rows weights = new Rows(band.weights(), band.values());
+      Rows pruned = new Rows(left, coder == null ? values(left) : null);
+      if (format != null) {
+        return quantize(input, weights, pruned, true, importance, encoded);
+      }
+      encode(pruned.values, input.columns(), band.rows(), null, encoded);
+      return pruningError(input, weights, pruned);
     }
-    double[] rounding = roundingErrors(input, weights, importance, encoded, sample);
+  }
+
+  /** A band's weights on the device, and with a row for each of its rows in this process's memory: {@code null} if they are not there. */
+  private record Rows(Matrix matrix, float[] values) {}
+
+  /**
+   * Quantizes a band.
+   *
+   * @param weights what the result is to do the work of
+   * @param start what the scales are searched for; pruned weights are 0
+   */
+  private MatrixError quantize(
+    PreparedGram input,
+    Rows weights,
+    Rows start,
+    boolean pruned,
+    float[] importance,
+    byte[] encoded
+  ) {
+    int columns = input.columns();
+    int rows = weights.matrix.columns();
+    long[] sample = sample(rows);
+    if (coder == null) {
+      // On a device that has no encoder of this type, the rows have to be fetched.
+      encode(start.values == null ? values(start.matrix) : start.values, columns, rows, importance, encoded);
+    }
+    double[] rounding = roundingErrors(input, weights, start, importance, encoded, sample);
     double[] left = new double[rows];
     GridBand band = band(columns, rows, encoded);
     try (Scope scope = device.scope()) {
       Matrix levels = scope.matrix(columns, rows);
-      QuantizationGrid grid = coder == null
-        ? band.grid(scope)
-        : coder.search(scope, weights.weights(), importance, levels);
-      Matrix matrix = weights.weights();
+      QuantizationGrid found = coder == null ? band.grid(scope) : coder.search(scope, start.matrix, importance, levels);
+      QuantizationGrid grid = pruned ? found.withPruned(start.matrix) : found;
+      Matrix matrix = weights.matrix;
       device.columnWalk(matrix, input.factor(), input.ridge(), input.order(), grid, effort.reach(), levels, left);
       if (effort.passes() > 0) {
         device.refine(matrix, input.gram(), input.ridge(), grid, levels, effort.passes(), effort.scales(), left);
@@ -159,32 +227,38 @@ final class MatrixQuantizer {
     );
   }
 
-  /** Encodes a band on the processor. */
-  private void encode(BandReader.Band band, int columns, float[] importance, byte[] encoded) {
-    float[] values = band.values();
-    if (values == null) {
-      // On a device that has no encoder of this type.
-      values = new float[Math.multiplyExact(band.rows(), columns)];
-      try (Scope scope = device.scope()) {
-        device.download(rowsOf(scope, band), MemorySegment.ofArray(values));
-      }
-    }
-    float[] rows = values;
-    int rowBytes = encoded.length / band.rows();
-    workers.share(0, band.rows(), ENCODED_ROWS, (from, to) ->
-      encoder.encode(rows, from * columns, columns, to - from, importance, 0, encoded, from * rowBytes)
+  /** Encodes rows on the processor. */
+  private void encode(float[] values, int columns, int rows, float[] importance, byte[] encoded) {
+    int rowBytes = encoded.length / rows;
+    workers.share(0, rows, ENCODED_ROWS, (from, to) ->
+      encoder.encode(values, from * columns, columns, to - from, importance, 0, encoded, from * rowBytes)
     );
   }
 
+  /** The weights of a matrix on the device, a row for each of its columns. */
+  private float[] values(Matrix matrix) {
+    float[] values = new float[Math.multiplyExact(matrix.rows(), matrix.columns())];
+    try (Scope scope = device.scope()) {
+      device.download(transposed(scope, matrix), MemorySegment.ofArray(values));
+    }
+    return values;
+  }
+
+  private Matrix transposed(Scope scope, Matrix matrix) {
+    Matrix rows = scope.matrix(matrix.columns(), matrix.rows());
+    device.transpose(matrix, rows);
+    return rows;
+  }
+
   /** Some rows of a band. */
-  private float[] sampled(BandReader.Band band, int columns, long[] sample) {
+  private float[] sampled(Rows band, int columns, long[] sample) {
     float[] some = new float[sample.length * columns];
     try (Scope scope = device.scope()) {
-      Matrix rows = band.values() == null ? rowsOf(scope, band) : null;
+      Matrix rows = band.values == null ? transposed(scope, band.matrix) : null;
       for (int i = 0; i < sample.length; i++) {
         int row = (int) sample[i];
         if (rows == null) {
-          System.arraycopy(band.values(), row * columns, some, i * columns, columns);
+          System.arraycopy(band.values, row * columns, some, i * columns, columns);
         } else {
           MemorySegment to = MemorySegment.ofArray(some).asSlice((long) i * columns * Float.BYTES);
           device.download(rows.rows(row, 1), to);
@@ -197,28 +271,64 @@ final class MatrixQuantizer {
   /** The errors that plain encoding leaves of some rows. */
   private double[] roundingErrors(
     PreparedGram input,
-    BandReader.Band weights,
+    Rows weights,
+    Rows start,
     float[] importance,
     byte[] encoded,
     long[] sample
   ) {
     int columns = input.columns();
-    int rowBytes = encoded.length / weights.rows();
-    float[] someValues = sampled(weights, columns, sample);
+    int rowBytes = encoded.length / weights.matrix.columns();
     byte[] someEncoded = new byte[sample.length * rowBytes];
     for (int i = 0; i < sample.length; i++) {
       System.arraycopy(encoded, (int) sample[i] * rowBytes, someEncoded, i * rowBytes, rowBytes);
     }
     double[] errors = new double[sample.length];
     try (Scope scope = device.scope()) {
-      Matrix some = BandReader.transposed(device, scope, someValues, sample.length, columns);
+      Matrix some = BandReader.transposed(device, scope, sampled(weights, columns, sample), sample.length, columns);
       if (coder == null) {
         GridBand band = band(columns, sample.length, someEncoded);
         device.gramErrors(some, input.gram(), band.grid(scope), band.levels(scope), errors);
       } else {
+        Matrix of = start == weights
+          ? some
+          : BandReader.transposed(device, scope, sampled(start, columns, sample), sample.length, columns);
         Matrix levels = scope.matrix(columns, sample.length);
-        device.gramErrors(some, input.gram(), coder.search(scope, some, importance, levels), levels, errors);
+        device.gramErrors(some, input.gram(), coder.search(scope, of, importance, levels), levels, errors);
       }
+    }
+    return errors;
+  }
+
+  /** Of some rows, the error that removing the same weights and nothing more would leave, and that of what is left. */
+  private MatrixError pruningError(PreparedGram input, Rows weights, Rows pruned) {
+    int columns = input.columns();
+    long[] sample = sample(weights.matrix.columns());
+    float[] before = sampled(weights, columns, sample);
+    float[] after = sampled(pruned, columns, sample);
+    float[] removed = new float[before.length];
+    float[] changed = new float[before.length];
+    for (int i = 0; i < before.length; i++) {
+      removed[i] = after[i] == 0 ? before[i] : 0;
+      changed[i] = before[i] - after[i];
+    }
+    return MatrixError.sum(gramErrors(input, removed, sample.length), gramErrors(input, changed, sample.length));
+  }
+
+  /** For each row e of a change {@code e H e'}. */
+  private double[] gramErrors(PreparedGram input, float[] change, int rows) {
+    int columns = input.columns();
+    float[] product = new float[change.length];
+    try (Scope scope = device.scope()) {
+      Matrix e = scope.matrix(rows, columns);
+      device.upload(MemorySegment.ofArray(change), e);
+      Matrix he = scope.matrix(rows, columns);
+      device.gemm(1, e, false, input.gram(), false, 0, he);
+      device.download(he, MemorySegment.ofArray(product));
+    }
+    double[] errors = new double[rows];
+    for (int i = 0; i < change.length; i++) {
+      errors[i / columns] += (double) change[i] * product[i];
     }
     return errors;
   }

@@ -1,6 +1,7 @@
 package dev.attar.quant.gptq;
 
 import dev.attar.calibration.GramPlan;
+import dev.attar.calibration.linear.BandReader;
 import dev.attar.compute.Device;
 import dev.attar.formats.Model;
 import dev.attar.formats.TensorInfo;
@@ -12,6 +13,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.function.Predicate;
 
 /**
  * How much memory a run may use, and what it needs at least.
@@ -60,14 +62,15 @@ record MemoryLimit(long most, long forMatrices, boolean sequential, int context,
   /**
    * Checks, before time is spent, that there is memory for what the shapes of the tensors ask for.
    *
-   * @param expected the plan, or one that quantizes no fewer tensors
+   * @param expected the plan, or one that works on no fewer tensors
+   * @param isWorkedOn whether a tensor is worked on with a Gram matrix
    */
-  void requireFor(QuantizationPlan expected) throws QuantizationException {
+  void requireFor(QuantizationPlan expected, Predicate<TensorPlan> isWorkedOn) throws QuantizationException {
     int widest = 0;
     Map<String, Long> drifts = new HashMap<>();
     for (TensorPlan step : expected.tensors()) {
       TensorInfo info = step.source();
-      if (GptqRun.quantizes(step)) {
+      if (isWorkedOn.test(step)) {
         widest = Math.max(widest, Math.toIntExact(info.rowLength()));
         if (info.rows() == info.dimension(1)) {
           drifts.merge(likelyInput(info.name()), driftBytes(info), Long::sum);

@@ -4,6 +4,7 @@ import dev.attar.formats.Metadata;
 import dev.attar.formats.MetadataValue;
 import dev.attar.formats.Model;
 import dev.attar.formats.Version;
+import dev.attar.quant.FileType;
 import dev.attar.quant.QuantizeOptions;
 import java.io.IOException;
 import java.io.InputStream;
@@ -23,6 +24,8 @@ import java.util.stream.Collectors;
 
 /** All that the result of a run depends on, by name: what a resumed run must have in common with the interrupted one. */
 final class RunSettings {
+
+  private static final String QUANTIZED_TO = "attar.quantize.type";
 
   private final GptqOptions options;
   private final Map<String, String> values;
@@ -68,6 +71,9 @@ final class RunSettings {
     values.put("leave output tensor", String.valueOf(quantize.leaveOutputTensor()));
     values.put("requantize", String.valueOf(quantize.allowRequantize()));
     values.put("importance", quantize.importance() == null ? "measured" : sha256(quantize.importance().path()));
+    options
+      .pruning()
+      .ifPresent(pruning -> pruning.settings().forEach((name, value) -> values.put("pruning " + name, value)));
     return new RunSettings(options, values);
   }
 
@@ -100,7 +106,20 @@ final class RunSettings {
   /** The metadata of the result: what was planned, and how GPTQ worked. */
   Metadata metadata(Metadata planned, long tokens, boolean sequential, List<TensorReport> reports) {
     Map<String, MetadataValue> entries = new LinkedHashMap<>(planned.values());
-    entries.put("attar.method", MetadataValue.string("gptq"));
+    boolean quantized = planned
+      .string(QUANTIZED_TO)
+      .flatMap(FileType::byName)
+      .map(type -> type.defaultType().isQuantized())
+      .orElse(true);
+    entries.put("attar.method", MetadataValue.string(quantized ? "gptq" : "prune"));
+    if (!quantized) {
+      entries.remove(QUANTIZED_TO);
+    }
+    options
+      .pruning()
+      .ifPresent(pruning ->
+        pruning.settings().forEach((name, value) -> entries.put("attar.prune." + name, MetadataValue.string(value)))
+      );
     entries.keySet().removeIf(key -> key.startsWith("attar.gptq."));
     List<String> texts = options
       .texts()

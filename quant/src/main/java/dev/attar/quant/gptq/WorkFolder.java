@@ -76,6 +76,13 @@ final class WorkFolder implements AutoCloseable {
    */
   static WorkFolder open(Path out, Map<String, String> settings, boolean resume, boolean overwrite) throws IOException {
     boolean left = Files.exists(of(out));
+    if (left && !Files.exists(of(out).resolve(LOCK))) {
+      throw new FileAlreadyExistsException(
+        of(out).toString(),
+        null,
+        "is not of an interrupted run, and in the way of this one"
+      );
+    }
     WorkFolder folder = new WorkFolder(of(out));
     try {
       folder.begin(settings, left && resume, left && overwrite, left);

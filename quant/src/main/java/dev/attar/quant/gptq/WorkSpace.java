@@ -11,6 +11,7 @@ import java.nio.file.Path;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.Predicate;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.Stream;
@@ -32,17 +33,17 @@ final class WorkSpace {
     return needed ? QuantizationPlan.convert(model, OutputType.AUTO.resolve(model)).fileBytes() : 0;
   }
 
-  /** Bytes of the tensors that GPTQ quantizes and that are not in a work folder yet. */
-  static long forTensors(QuantizationPlan plan, WorkFolder work) {
-    return missing(plan, work).stream().mapToLong(TensorPlan::bytesAfter).sum();
+  /** Bytes of the tensors that are worked on and that are not in a work folder yet. */
+  static long forTensors(QuantizationPlan plan, Predicate<TensorPlan> isWorkedOn, WorkFolder work) {
+    return missing(plan, isWorkedOn, work).stream().mapToLong(TensorPlan::bytesAfter).sum();
   }
 
-  /** The tensors that GPTQ quantizes and that are not in a work folder yet. */
-  static List<TensorPlan> missing(QuantizationPlan plan, WorkFolder work) {
+  /** The tensors that are worked on and that are not in a work folder yet. */
+  static List<TensorPlan> missing(QuantizationPlan plan, Predicate<TensorPlan> isWorkedOn, WorkFolder work) {
     return plan
       .tensors()
       .stream()
-      .filter(step -> GptqRun.quantizes(step) && experts(step.source()) > 0)
+      .filter(step -> isWorkedOn.test(step) && experts(step.source()) > 0)
       .filter(step -> !Files.exists(work.tensorFile(step.name())))
       .toList();
   }

@@ -13,6 +13,7 @@ import dev.attar.formats.Metadata;
 import dev.attar.formats.MetadataValue;
 import dev.attar.formats.Model;
 import dev.attar.formats.Models;
+import dev.attar.formats.OutputCheck;
 import dev.attar.formats.Tensor;
 import dev.attar.formats.TensorInfo;
 import dev.attar.formats.TensorType;
@@ -79,6 +80,7 @@ class GptqRunTest {
     private final List<String> warnings = new ArrayList<>();
     private final List<TensorReport> tensors = new ArrayList<>();
     private Consumer<TensorReport> then = _ -> {};
+    private OutputCheck check = OutputCheck.NONE;
 
     @Override
     public void at(String phase, long done, long total, String unit) {
@@ -105,6 +107,11 @@ class GptqRunTest {
     public void quantized(TensorReport report) {
       tensors.add(report);
       then.accept(report);
+    }
+
+    @Override
+    public void written(Path file) throws IOException, InterruptedException {
+      check.check(file);
     }
   }
 
@@ -312,9 +319,19 @@ class GptqRunTest {
     assertThrows(InterruptedException.class, () -> run(q4(), resumed(options(false, MUCH)), interrupting));
     assertFalse(Files.exists(out));
     assertFalse(Thread.interrupted());
+    // A third time, by a look at the complete file.
+    Listener refusing = new Listener();
+    refusing.check = file -> {
+      assertEquals(-1, Files.mismatch(expected, file));
+      throw new IOException("refused");
+    };
+    IOException e = assertThrows(IOException.class, () -> run(q4(), resumed(options(false, MUCH)), refusing));
+    assertEquals("refused", e.getMessage());
+    assertEquals(MATRICES - 9 - 4, refusing.tensors.size());
+    assertFalse(Files.exists(out));
     Listener last = new Listener();
     GptqResult resumed = run(q4(), resumed(options(false, MUCH)), last);
-    assertEquals(MATRICES - 9 - 4, last.tensors.size());
+    assertEquals(List.of(), last.tensors);
     assertEquals(result.tensors(), resumed.tensors());
     assertEquals(-1, Files.mismatch(expected, out));
     assertFalse(Files.exists(WorkFolder.of(out)));

@@ -6,9 +6,16 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.attar.calibration.linear.BandReader;
+import dev.attar.calibration.linear.MadeUpInputs;
+import dev.attar.calibration.linear.PreparedGram;
+import dev.attar.calibration.linear.Pruning;
 import dev.attar.compute.Device;
 import dev.attar.compute.Devices;
+import dev.attar.compute.Matrix;
+import dev.attar.compute.Sparsity;
 import dev.attar.compute.Workers;
+import dev.attar.formats.TensorInfo;
 import dev.attar.formats.TensorType;
 import dev.attar.formats.block.BlockDecoders;
 import dev.attar.formats.block.BlockEncoders;
@@ -18,6 +25,8 @@ import java.lang.reflect.Proxy;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
+import java.util.Optional;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -28,8 +37,8 @@ class MatrixQuantizerTest {
 
   private static final int N = 512;
   private static final int ROWS = 50;
-  private static final float[] GRAM = Activations.correlated(N, 1);
-  private static final float[] WEIGHTS = Activations.weights(ROWS, N, 2);
+  private static final float[] GRAM = MadeUpInputs.correlated(N, 1);
+  private static final float[] WEIGHTS = MadeUpInputs.weights(ROWS, N, 2);
 
   private static final Workers WORKERS = new Workers(2);
 
@@ -49,7 +58,12 @@ class MatrixQuantizerTest {
   private record Result(byte[] encoded, float[] decoded, MatrixError error) {}
 
   private static PreparedGram prepare(float[] gram, Effort effort) {
-    return Activations.prepare(device, gram, N, new PreparedGram.Use(0.01, effort.reach() > 0, true));
+    return MadeUpInputs.prepare(
+      device,
+      gram,
+      N,
+      new PreparedGram.Use(0.01, effort.reach() > 0 ? PreparedGram.Order.GROUPED : PreparedGram.Order.SORTED, true)
+    );
   }
 
   private static Result quantize(float[] gram, float[] weights, float[] drift, TensorType type, Effort effort)
@@ -112,13 +126,13 @@ class MatrixQuantizerTest {
   void leavesLessErrorThanRoundingAndLessWithMoreEffort(TensorType type) throws IOException {
     assertTrue(MatrixQuantizer.supports(type));
     byte[] encoded = new byte[Math.toIntExact(type.rowBytes(N) * ROWS)];
-    float[] importance = Activations.diagonal(GRAM, N);
+    float[] importance = MadeUpInputs.diagonal(GRAM, N);
     BlockEncoders.of(type).orElseThrow().encode(WEIGHTS, 0, N, ROWS, importance, 0, encoded, 0);
-    double rounding = Activations.error(WEIGHTS, decode(encoded, type), GRAM, N);
+    double rounding = MadeUpInputs.error(WEIGHTS, decode(encoded, type), GRAM, N);
     List<Double> ratios = new ArrayList<>();
     for (int effort = 0; effort <= Effort.MOST; effort++) {
       Result result = quantize(GRAM, WEIGHTS, null, type, Effort.of(effort));
-      double left = Activations.error(WEIGHTS, result.decoded, GRAM, N);
+      double left = MadeUpInputs.error(WEIGHTS, result.decoded, GRAM, N);
       assertEquals(rounding, result.error.rounding(), 1e-4 * rounding);
       assertEquals(left, result.error.result(), 1e-4 * rounding);
       ratios.add(result.error.ratio());
@@ -128,6 +142,115 @@ class MatrixQuantizerTest {
     assertTrue(ratios.get(1) < ratios.get(0) * 1.1, ratios.toString());
     assertTrue(ratios.get(2) < ratios.get(1), ratios.toString());
     assertTrue(ratios.get(3) < ratios.get(2), ratios.toString());
+  }
+
+  /** Removes the half of least magnitude of each row. */
+  private static final class Half implements Pruning {
+
+    @Override
+    public boolean prunes(TensorInfo tensor) {
+      return true;
+    }
+
+    @Override
+    public Optional<String> problem(TensorInfo tensor) {
+      return Optional.empty();
+    }
+
+    @Override
+    public boolean needsAllRows() {
+      return false;
+    }
+
+    @Override
+    public void prune(Device device, PreparedGram input, Matrix weights, Matrix pruned) {
+      device.add(1, weights, pruned);
+      device.prune(pruned, null, new Sparsity.Rows(N / 2));
+    }
+
+    @Override
+    public Map<String, String> settings() {
+      return Map.of();
+    }
+  }
+
+  private static Result prune(PreparedGram input, TensorType type, Effort effort) throws IOException {
+    MatrixQuantizer quantizer = new MatrixQuantizer(device, WORKERS, effort, type, Optional.of(new Half()));
+    return quantize(quantizer, input, WEIGHTS, null, type, new BandReader(device));
+  }
+
+  private static PreparedGram natural() {
+    return MadeUpInputs.prepare(device, GRAM, N, new PreparedGram.Use(0.01, PreparedGram.Order.NATURAL, true));
+  }
+
+  /**
+   * Whether those weights are 0 that are among the smaller half of their row.
+   *
+   * @param onlyThese whether no other one may be
+   */
+  private static void assertPruned(float[] found, boolean onlyThese) {
+    for (int row = 0; row < ROWS; row++) {
+      float[] sizes = new float[N];
+      for (int i = 0; i < N; i++) {
+        sizes[i] = Math.abs(WEIGHTS[row * N + i]);
+      }
+      float[] sorted = sizes.clone();
+      Arrays.sort(sorted);
+      for (int i = 0; i < N; i++) {
+        boolean removed = sizes[i] < sorted[N / 2];
+        boolean isZero = found[row * N + i] == 0;
+        assertTrue(removed ? isZero : !isZero || !onlyThese, "row " + row + ", column " + i);
+      }
+    }
+  }
+
+  /** Removing and rounding in one walk leaves less than rounding what is left, and, but for the coarsest types, than removing alone. */
+  @ParameterizedTest
+  @EnumSource(names = { "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K" })
+  void prunedWeightsStayExactlyZeroAndTheOthersMakeUpForThem(TensorType type) throws IOException {
+    assertTrue(MatrixQuantizer.keepsZeros(type));
+    try (PreparedGram input = natural()) {
+      double removing = MadeUpInputs.error(WEIGHTS, prune(input, TensorType.F32, Effort.of(0)).decoded, GRAM, N);
+      for (int effort = 0; effort <= 1; effort++) {
+        Result result = prune(input, type, Effort.of(effort));
+        assertPruned(result.decoded, false);
+        double left = MadeUpInputs.error(WEIGHTS, result.decoded, GRAM, N);
+        assertEquals(left, result.error.result(), 1e-3 * left);
+        assertTrue(result.error.ratio() < 0.75, effort + ": " + result.error);
+        assertTrue(left < removing, type + ": " + left + ", removing alone " + removing);
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource(names = { "F32", "F16", "BF16" })
+  void weightsAreOnlyRemovedWhereThereIsNoGrid(TensorType type) throws IOException {
+    try (PreparedGram input = natural()) {
+      Result result = prune(input, type, Effort.of(1));
+      assertPruned(result.decoded, true);
+      for (int i = 0; i < WEIGHTS.length; i++) {
+        if (result.decoded[i] != 0) {
+          assertEquals(WEIGHTS[i], result.decoded[i], Math.abs(WEIGHTS[i]) / 250);
+        }
+      }
+      // Nothing makes up for what magnitude removes.
+      assertEquals(1, result.error.ratio(), type == TensorType.F32 ? 0 : 0.02);
+      double left = MadeUpInputs.error(WEIGHTS, result.decoded, GRAM, N);
+      assertEquals(left, result.error.result(), 0.02 * left);
+    }
+  }
+
+  @Test
+  void typesWithoutZeroHoldNoPrunedWeights() {
+    for (TensorType type : TensorType.values()) {
+      boolean plain = List.of(TensorType.F32, TensorType.F16, TensorType.BF16).contains(type);
+      boolean exact = MatrixQuantizer.supports(type) && type != TensorType.IQ4_NL && type != TensorType.IQ4_XS;
+      assertEquals(plain || exact, MatrixQuantizer.keepsZeros(type), type::name);
+    }
+    Optional<Pruning> half = Optional.of(new Half());
+    assertThrows(IllegalArgumentException.class, () ->
+      new MatrixQuantizer(device, WORKERS, Effort.of(0), TensorType.IQ4_XS, half)
+    );
   }
 
   @Test
@@ -144,7 +267,7 @@ class MatrixQuantizerTest {
 
   @Test
   void bandsDoNotShow() throws IOException {
-    float[] weights = Activations.weights(600, N, 3);
+    float[] weights = MadeUpInputs.weights(600, N, 3);
     Effort effort = Effort.of(2);
     for (TensorType type : List.of(TensorType.Q4_0, TensorType.Q3_K)) {
       try (PreparedGram input = prepare(GRAM, effort)) {
@@ -171,7 +294,7 @@ class MatrixQuantizerTest {
         }
     );
     // More than one piece, and more than one band where they are small.
-    float[] weights = Activations.weights(9000, N, 3);
+    float[] weights = MadeUpInputs.weights(9000, N, 3);
     Effort effort = Effort.of(0);
     try (PreparedGram input = prepare(GRAM, effort)) {
       Result expected = quantize(effort, input, weights, weights, TensorType.Q4_0, new BandReader(device, 1 << 23));
@@ -187,10 +310,10 @@ class MatrixQuantizerTest {
   @Test
   void deadInputsDoNoHarm() throws IOException {
     float[] gram = GRAM.clone();
-    Activations.kill(gram, N, 0, 100, 101, 511);
+    MadeUpInputs.kill(gram, N, 0, 100, 101, 511);
     // A whole block of Q4_0, and of a group of Q3_K.
     for (int i = 32; i < 64; i++) {
-      Activations.kill(gram, N, i);
+      MadeUpInputs.kill(gram, N, i);
     }
     for (TensorType type : List.of(TensorType.Q4_0, TensorType.Q3_K, TensorType.Q4_K, TensorType.IQ4_XS)) {
       Result result = quantize(gram, WEIGHTS, null, type, Effort.of(2));
@@ -211,11 +334,11 @@ class MatrixQuantizerTest {
   @Test
   void makesUpForHalfOfTheDrift() throws IOException {
     int rows = 9;
-    float[] weights = Activations.weights(rows, N, 4);
-    float[] moves = Activations.weights(rows, N, 5);
+    float[] weights = MadeUpInputs.weights(rows, N, 4);
+    float[] moves = MadeUpInputs.weights(rows, N, 5);
     float[] damped = GRAM.clone();
     double mean = 0;
-    for (float x : Activations.diagonal(GRAM, N)) {
+    for (float x : MadeUpInputs.diagonal(GRAM, N)) {
       mean += (double) x / N;
     }
     for (int i = 0; i < N; i++) {
@@ -235,10 +358,10 @@ class MatrixQuantizerTest {
     }
     Result moved = quantize(GRAM, weights, drift, TensorType.Q8_0, Effort.of(0));
     // Of what the move changes, next to nothing is left.
-    double change = Activations.error(weights, expected, GRAM, N);
-    assertEquals(0, Activations.error(expected, moved.decoded, GRAM, N), 1e-3 * change);
+    double change = MadeUpInputs.error(weights, expected, GRAM, N);
+    assertEquals(0, MadeUpInputs.error(expected, moved.decoded, GRAM, N), 1e-3 * change);
     Result stayed = quantize(GRAM, weights, null, TensorType.Q8_0, Effort.of(0));
-    assertEquals(0, Activations.error(weights, stayed.decoded, GRAM, N), 1e-3 * change);
+    assertEquals(0, MadeUpInputs.error(weights, stayed.decoded, GRAM, N), 1e-3 * change);
     assertFalse(Arrays.equals(moved.encoded, stayed.encoded));
   }
 
@@ -279,8 +402,8 @@ class MatrixQuantizerTest {
       { 0.5, 1e-9, 1e-9 }
     }) {
       gram[9] = (float) dampings[0];
-      PreparedGram.Use use = new PreparedGram.Use(dampings[1], true, true);
-      try (PreparedGram input = Activations.prepare(device, gram, n, use)) {
+      PreparedGram.Use use = new PreparedGram.Use(dampings[1], PreparedGram.Order.GROUPED, true);
+      try (PreparedGram input = MadeUpInputs.prepare(device, gram, n, use)) {
         assertEquals(dampings[2], input.damping());
       }
     }
@@ -290,7 +413,7 @@ class MatrixQuantizerTest {
   void groupsStayTogetherInTheOrder() {
     try (PreparedGram input = prepare(GRAM, Effort.of(1)); PreparedGram free = prepare(GRAM, Effort.of(0))) {
       int[] order = input.order();
-      float[] diagonal = Activations.diagonal(GRAM, N);
+      float[] diagonal = MadeUpInputs.diagonal(GRAM, N);
       for (int length : new int[] { 16, 32 }) {
         for (int i = 0; i < N; i++) {
           assertEquals(order[i - (i % length)] / length, order[i] / length);

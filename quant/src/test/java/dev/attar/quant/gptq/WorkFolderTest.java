@@ -66,6 +66,18 @@ class WorkFolderTest {
   }
 
   @Test
+  void aFolderOfTheUsersOwnIsNeitherUsedNorReplaced() throws IOException {
+    Files.writeString(Files.createDirectory(work).resolve("diary.txt"), "dear");
+    for (boolean resume : new boolean[] { true, false }) {
+      FileAlreadyExistsException e = assertThrows(FileAlreadyExistsException.class, () ->
+        WorkFolder.open(out, settings, resume, !resume)
+      );
+      assertEquals(work + ": is not of an interrupted run, and in the way of this one", e.getMessage());
+    }
+    assertEquals("dear", Files.readString(work.resolve("diary.txt")));
+  }
+
+  @Test
   void twoRunsCannotMakeOneOutput() throws IOException {
     try (WorkFolder first = WorkFolder.open(out, settings, false, false)) {
       for (boolean resume : new boolean[] { true, false }) {

@@ -61,11 +61,11 @@ class WorkSpaceTest {
       WorkFolder work = WorkFolder.open(out, Map.of(), false, false)
     ) {
       QuantizationPlan plan = QuantizationPlan.quantize(model, QuantizeOptions.of(FileType.Q4_0));
-      long all = WorkSpace.forTensors(plan, work);
+      long all = WorkSpace.forTensors(plan, GptqRun::quantizes, work);
       assertTrue(all > 0 && all < plan.fileBytes());
-      TensorPlan first = WorkSpace.missing(plan, work).getFirst();
+      TensorPlan first = WorkSpace.missing(plan, GptqRun::quantizes, work).getFirst();
       work.write(WorkFolder.tensorName(first.name()), to -> to.write(1));
-      assertEquals(all - first.bytesAfter(), WorkSpace.forTensors(plan, work));
+      assertEquals(all - first.bytesAfter(), WorkSpace.forTensors(plan, GptqRun::quantizes, work));
       Path converted = work.resolve("model.gguf");
       assertTrue(WorkSpace.forModel(model, converted) > all);
       Files.createFile(converted);

@@ -1,4 +1,4 @@
-package dev.attar.quant.gptq;
+package dev.attar.calibration.linear;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNotSame;
@@ -11,7 +11,6 @@ import dev.attar.calibration.GramStore;
 import dev.attar.calibration.LinearInput;
 import dev.attar.compute.Device;
 import dev.attar.compute.Devices;
-import dev.attar.quant.QuantizationException;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.List;
@@ -24,7 +23,7 @@ import org.junit.jupiter.api.io.TempDir;
 class InputStatisticsTest {
 
   private static final int N = 64;
-  private static final PreparedGram.Use USE = new PreparedGram.Use(0.01, true, false);
+  private static final PreparedGram.Use USE = new PreparedGram.Use(0.01, PreparedGram.Order.GROUPED, false);
   private static final LinearInput DENSE = input("blk.0.attn_q.weight", 1);
   private static final LinearInput EXPERTS = input("blk.0.ffn_up_exps.weight", 3);
 
@@ -64,7 +63,7 @@ class InputStatisticsTest {
 
   @Test
   void aGoodMatrixNeedsNoWarning() throws IOException {
-    dense(Activations.correlated(N, 1));
+    dense(MadeUpInputs.correlated(N, 1));
     try (InputStatistics statistics = statistics(DENSE)) {
       assertEquals(N, statistics.of(0).columns());
       assertSame(statistics.of(0), statistics.of(0));
@@ -75,8 +74,8 @@ class InputStatisticsTest {
 
   @Test
   void deadColumnsAreWarnedOf() throws IOException {
-    float[] gram = Activations.correlated(N, 1);
-    Activations.kill(gram, N, 3, 40);
+    float[] gram = MadeUpInputs.correlated(N, 1);
+    MadeUpInputs.kill(gram, N, 3, 40);
     dense(gram);
     try (InputStatistics statistics = statistics(DENSE)) {
       assertEquals(N, statistics.of(0).importance().length);
@@ -106,7 +105,7 @@ class InputStatisticsTest {
     gram[5 * N + 9] = 1e8f;
     dense(gram);
     try (InputStatistics statistics = statistics(DENSE)) {
-      QuantizationException e = assertThrows(QuantizationException.class, () -> statistics.of(0));
+      IOException e = assertThrows(IOException.class, () -> statistics.of(0));
       assertEquals(
         "blk.0.attn_q.weight: the Gram matrix of 64 columns is not positive definite even with damping 1.0, so it is damaged; --overwrite measures it again",
         e.getMessage()
@@ -133,18 +132,18 @@ class InputStatisticsTest {
     for (int expert = 0; expert < 3; expert++) {
       // 16 tokens are a fourth of the columns.
       long tokens = new long[] { 16, 15, 0 }[expert];
-      float[] gram = tokens == 0 ? new float[N * N] : Activations.correlated(N, expert);
+      float[] gram = tokens == 0 ? new float[N * N] : MadeUpInputs.correlated(N, expert);
       GramFiles.write(store, new GramRequest(EXPERTS, expert), tokens, gram);
     }
-    GramFiles.write(store, new GramRequest(EXPERTS, GramRequest.POOLED), 31, Activations.correlated(N, 9));
+    GramFiles.write(store, new GramRequest(EXPERTS, GramRequest.POOLED), 31, MadeUpInputs.correlated(N, 9));
     try (InputStatistics statistics = statistics(EXPERTS)) {
       PreparedGram own = statistics.of(0);
       float[] ownImportance = own.importance();
       PreparedGram pooled = statistics.of(1);
       assertNotSame(own, pooled);
       assertSame(pooled, statistics.of(2));
-      assertEquals(Activations.correlated(N, 0)[0], ownImportance[0]);
-      assertEquals(Activations.correlated(N, 9)[0], pooled.importance()[0]);
+      assertEquals(MadeUpInputs.correlated(N, 0)[0], ownImportance[0]);
+      assertEquals(MadeUpInputs.correlated(N, 9)[0], pooled.importance()[0]);
       assertEquals(
         List.of("blk.0.ffn_up_exps.weight: 2 of 3 experts saw too few tokens and get the statistics of all together"),
         statistics.warnings()

@@ -1,11 +1,10 @@
-package dev.attar.quant.gptq;
+package dev.attar.calibration.linear;
 
 import dev.attar.calibration.Gram;
 import dev.attar.calibration.GramRequest;
 import dev.attar.calibration.GramStore;
 import dev.attar.calibration.LinearInput;
 import dev.attar.compute.Device;
-import dev.attar.quant.QuantizationException;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -13,8 +12,8 @@ import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
 
-/** The Gram matrices of what enters some layers, made ready for GPTQ when they are needed. */
-final class InputStatistics implements AutoCloseable {
+/** The Gram matrices of what enters some layers, made ready when they are needed. */
+public final class InputStatistics implements AutoCloseable {
 
   /** An expert that saw fewer tokens than this for each of its columns gets the statistics of all experts together. */
   private static final double TOKENS_PER_COLUMN = 0.25;
@@ -33,7 +32,7 @@ final class InputStatistics implements AutoCloseable {
    * @param store holds the matrices of all experts, and of all together if there are several
    * @param use what they are wanted for
    */
-  InputStatistics(Device device, GramStore store, LinearInput input, PreparedGram.Use use) {
+  public InputStatistics(Device device, GramStore store, LinearInput input, PreparedGram.Use use) {
     this.device = device;
     this.store = store;
     this.input = input;
@@ -41,17 +40,18 @@ final class InputStatistics implements AutoCloseable {
     mostDamping = use.damping();
   }
 
-  LinearInput input() {
+  /** The layers' input. */
+  public LinearInput input() {
     return input;
   }
 
   /** The largest damping that a matrix needed so far. */
-  double damping() {
+  public double damping() {
     return mostDamping;
   }
 
   /** The matrix of an expert. It is of use until the next one is asked for. */
-  PreparedGram of(int expert) throws IOException {
+  public PreparedGram of(int expert) throws IOException {
     GramRequest request = new GramRequest(input, expert);
     if (input.experts() > 1 && !sawEnough(request)) {
       unseen.add(expert);
@@ -79,7 +79,7 @@ final class InputStatistics implements AutoCloseable {
       .orElseThrow(() -> new IllegalStateException("the Gram matrix of " + request + " was not collected"));
   }
 
-  private PreparedGram prepare(Gram gram, GramRequest request) throws QuantizationException {
+  private PreparedGram prepare(Gram gram, GramRequest request) throws IOException {
     float[] diagonal = new float[gram.columns()];
     boolean any = false;
     int dead = 0;
@@ -100,7 +100,7 @@ final class InputStatistics implements AutoCloseable {
     try {
       result = PreparedGram.of(device, diagonal, to -> PreparedGram.upload(device, gram, to), use);
     } catch (ArithmeticException e) {
-      throw new QuantizationException(request + ": " + e.getMessage(), e);
+      throw new IOException(request + ": " + e.getMessage(), e);
     }
     if (result.damping() > use.damping()) {
       warn("its Gram matrix is not positive definite with damping " + use.damping() + ": used " + result.damping());
@@ -117,7 +117,7 @@ final class InputStatistics implements AutoCloseable {
   }
 
   /** What the user should know, one line each. */
-  List<String> warnings() {
+  public List<String> warnings() {
     List<String> all = new ArrayList<>(warnings);
     if (!unseen.isEmpty()) {
       all.add(
@@ -132,6 +132,7 @@ final class InputStatistics implements AutoCloseable {
     return all;
   }
 
+  /** Frees the matrices. */
   @Override
   public void close() {
     if (prepared != null) {

@@ -1,17 +1,17 @@
-package dev.attar.quant.gptq;
+package dev.attar.calibration.linear;
 
 import dev.attar.compute.Device;
 import dev.attar.compute.Matrix;
 import java.lang.foreign.MemorySegment;
 import java.util.Random;
 
-/** Gram matrices of made-up activations, (n, n) row-major. */
-final class Activations {
+/** Made-up inputs of layers for tests: Gram matrices, (n, n) row-major. */
+public final class MadeUpInputs {
 
-  private Activations() {}
+  private MadeUpInputs() {}
 
   /** Activations that have a few directions in common, in columns of different strength. */
-  static float[] correlated(int n, long seed) {
+  public static float[] correlated(int n, long seed) {
     Random random = new Random(seed);
     int tokens = 2 * n;
     double[] strength = random.doubles(n, 0.2, 2).toArray();
@@ -44,7 +44,7 @@ final class Activations {
   }
 
   /** Makes some columns those of dead inputs. */
-  static void kill(float[] gram, int n, int... columns) {
+  public static void kill(float[] gram, int n, int... columns) {
     for (int column : columns) {
       for (int i = 0; i < n; i++) {
         gram[column * n + i] = 0;
@@ -53,7 +53,8 @@ final class Activations {
     }
   }
 
-  static float[] diagonal(float[] gram, int n) {
+  /** The diagonal of a matrix. */
+  public static float[] diagonal(float[] gram, int n) {
     float[] diagonal = new float[n];
     for (int i = 0; i < n; i++) {
       diagonal[i] = gram[i * n + i];
@@ -61,7 +62,8 @@ final class Activations {
     return diagonal;
   }
 
-  static PreparedGram prepare(Device device, float[] gram, int n, PreparedGram.Use use) {
+  /** A matrix ready for use. */
+  public static PreparedGram prepare(Device device, float[] gram, int n, PreparedGram.Use use) {
     return PreparedGram.of(
       device,
       diagonal(gram, n),
@@ -71,7 +73,7 @@ final class Activations {
   }
 
   /** Rows of weights. */
-  static float[] weights(int rows, int n, long seed) {
+  public static float[] weights(int rows, int n, long seed) {
     Random random = new Random(seed);
     float[] weights = new float[rows * n];
     for (int i = 0; i < weights.length; i++) {
@@ -81,7 +83,7 @@ final class Activations {
   }
 
   /** {@code trace(E H E')} of the difference of rows. */
-  static double error(float[] weights, float[] other, float[] gram, int n) {
+  public static double error(float[] weights, float[] other, float[] gram, int n) {
     double error = 0;
     double[] e = new double[n];
     for (int row = 0; row < weights.length / n; row++) {

@@ -1,4 +1,4 @@
-package dev.attar.quant.gptq;
+package dev.attar.calibration.linear;
 
 import dev.attar.calibration.Gram;
 import dev.attar.compute.Device;
@@ -6,16 +6,20 @@ import dev.attar.compute.Matrix;
 import dev.attar.compute.Scope;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.math.BigDecimal;
+import java.nio.ByteOrder;
 import java.util.Arrays;
 import java.util.Comparator;
 import java.util.stream.IntStream;
 
 /**
- * What GPTQ needs to know of a layer's input, the same for all weights that meet it: the Gram matrix, the order in which columns are
- * rounded, and the factor that feeds their errors back.
+ * What column by column methods need to know of a layer's input, the same for all weights that meet it: the Gram matrix, the order in which
+ * columns are decided, and the factor that feeds their errors back.
  */
-final class PreparedGram implements AutoCloseable {
+public final class PreparedGram implements AutoCloseable {
+
+  private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
 
   private final Device device;
   private final Scope scope;
@@ -53,31 +57,41 @@ final class PreparedGram implements AutoCloseable {
    * What a matrix is wanted for.
    *
    * @param damping what is added to the diagonal, as a part of its mean
-   * @param grouped whether columns that share scales are to be rounded one after the other, so that the walk can choose the scales
+   * @param order in which order columns are decided
    * @param solved whether equations are to be solved with it
    */
-  record Use(double damping, boolean grouped, boolean solved) {}
+  public record Use(double damping, Order order, boolean solved) {}
+
+  /** An order of columns. */
+  public enum Order {
+    /** As they are. */
+    NATURAL,
+    /** By decreasing mean square. */
+    SORTED,
+    /** By decreasing mean square, in runs of neighbours that share scales. */
+    GROUPED
+  }
 
   /** Puts the upper triangle of a Gram matrix into a device's. */
   @FunctionalInterface
-  interface Source {
+  public interface Source {
     void upload(Matrix to);
   }
 
   /** Makes the unit matrix. */
-  static void uploadIdentity(Device device, Matrix to) {
+  public static void uploadIdentity(Device device, Matrix to) {
     try (Arena arena = Arena.ofConfined()) {
-      MemorySegment row = arena.allocate(GridBand.FLOAT, to.columns());
+      MemorySegment row = arena.allocate(FLOAT, to.columns());
       for (int i = 0; i < to.rows(); i++) {
-        row.setAtIndex(GridBand.FLOAT, i, 1);
+        row.setAtIndex(FLOAT, i, 1);
         device.upload(row, to.rows(i, 1));
-        row.setAtIndex(GridBand.FLOAT, i, 0);
+        row.setAtIndex(FLOAT, i, 0);
       }
     }
   }
 
   /** Copies a measured matrix. */
-  static void upload(Device device, Gram gram, Matrix to) {
+  public static void upload(Device device, Gram gram, Matrix to) {
     int n = gram.columns();
     long[] from = { 0 };
     forRows(n, (first, count, rows) -> {
@@ -101,7 +115,7 @@ final class PreparedGram implements AutoCloseable {
   private static void forRows(int n, Rows task) {
     int most = Math.clamp((1 << 20) / n, 1, n);
     try (Arena arena = Arena.ofConfined()) {
-      MemorySegment rows = arena.allocate(GridBand.FLOAT, (long) most * n);
+      MemorySegment rows = arena.allocate(FLOAT, (long) most * n);
       for (int first = 0; first < n; first += most) {
         task.run(first, Math.min(most, n - first), rows);
       }
@@ -117,15 +131,17 @@ final class PreparedGram implements AutoCloseable {
    *     the mean of its diagonal added, every matrix of finite activations can be factored
    * @throws ArithmeticException if a damping of 1 does not make it positive definite
    */
-  static PreparedGram of(Device device, float[] diagonal, Source source, Use use) {
+  public static PreparedGram of(Device device, float[] diagonal, Source source, Use use) {
     int n = diagonal.length;
     double mean = 0;
     for (float x : diagonal) {
       mean += (double) x / n;
     }
-    int[] order = use.grouped()
-      ? grouped(diagonal)
-      : sorted(IntStream.range(0, n), Comparator.comparingDouble(i -> -diagonal[i]));
+    int[] order = switch (use.order()) {
+      case NATURAL -> IntStream.range(0, n).toArray();
+      case SORTED -> sorted(IntStream.range(0, n), Comparator.comparingDouble(i -> -diagonal[i]));
+      case GROUPED -> grouped(diagonal);
+    };
     Scope scope = device.scope();
     try {
       Matrix gram = scope.matrix(n, n);
@@ -198,41 +214,45 @@ final class PreparedGram implements AutoCloseable {
       device.download(gram.rows(first, count), rows);
       for (int i = 0; i < count; i++) {
         long diagonal = i * (long) n + first + i;
-        rows.setAtIndex(GridBand.FLOAT, diagonal, rows.getAtIndex(GridBand.FLOAT, diagonal) + ridge);
+        rows.setAtIndex(FLOAT, diagonal, rows.getAtIndex(FLOAT, diagonal) + ridge);
       }
       device.upload(rows, root.rows(first, count));
     });
     return device.cholesky(root, root) == 0;
   }
 
-  int columns() {
+  /** Number of columns. */
+  public int columns() {
     return order.length;
   }
 
-  Matrix gram() {
+  /** The Gram matrix (n, n), both triangles filled. */
+  public Matrix gram() {
     return gram;
   }
 
-  Matrix factor() {
+  /** The factor of {@link Device#feedbackFactor}, (n, n). */
+  public Matrix factor() {
     return factor;
   }
 
-  int[] order() {
+  /** The columns in the order in which they are decided. */
+  public int[] order() {
     return Arrays.copyOf(order, order.length);
   }
 
   /** What was added to the diagonal. */
-  float ridge() {
+  public float ridge() {
     return ridge;
   }
 
   /** The same as a part of the diagonal's mean. */
-  double damping() {
+  public double damping() {
     return damping;
   }
 
   /** How much each column weighs in the search of scales: its mean square, and a little if that is 0. */
-  float[] importance() {
+  public float[] importance() {
     float[] weights = diagonal.clone();
     float least = 0;
     for (float x : diagonal) {
@@ -245,11 +265,12 @@ final class PreparedGram implements AutoCloseable {
   }
 
   /** Replaces b (columns, m) with the x of {@code H x = b}, where H is the damped Gram matrix. */
-  void solve(Matrix b) {
+  public void solve(Matrix b) {
     device.triangularSolve(root, false, b);
     device.triangularSolve(root, true, b);
   }
 
+  /** Frees its matrices. */
   @Override
   public void close() {
     scope.close();

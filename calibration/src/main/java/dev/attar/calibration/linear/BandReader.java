@@ -1,4 +1,4 @@
-package dev.attar.quant.gptq;
+package dev.attar.calibration.linear;
 
 import dev.attar.compute.Device;
 import dev.attar.compute.Matrix;
@@ -13,10 +13,10 @@ import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 
 /**
- * Brings matrices of weights to a device, in bands of rows, in the order in which they are quantized. Where the device has memory of
+ * Brings matrices of weights to a device, in bands of rows, in the order in which they are worked on. Where the device has memory of
  * its own, the next band is read and travels while one is worked on.
  */
-final class BandReader implements AutoCloseable {
+public final class BandReader implements AutoCloseable {
 
   /** Values in a band on the processor: 32 MiB in single precision, of which there are about six. */
   private static final int PROCESSOR_BAND = 1 << 23;
@@ -25,20 +25,20 @@ final class BandReader implements AutoCloseable {
   private static final int LARGEST_BAND = 1 << 26;
 
   /** The fewest values in a band there, where memory is short. */
-  static final int SMALLEST_BAND = 1 << 20;
+  public static final int SMALLEST_BAND = 1 << 20;
 
   /** What a band takes of such a device's memory: two copies of it and of the next one, and what is computed from it. */
-  static final long BYTES_PER_VALUE = 8L * Float.BYTES;
+  public static final long BYTES_PER_VALUE = 8L * Float.BYTES;
 
   /** Values that are in the process's memory at a time on their way to a device: 16 MiB in single precision. */
   private static final int PIECE = 1 << 22;
 
   /** Bands hold multiples of this many rows, so that they do not show in the result. */
-  static final int ROWS = 256;
+  public static final int ROWS = 256;
 
   /** Rows of a matrix. */
   @FunctionalInterface
-  interface RowSource {
+  public interface RowSource {
     /** Writes {@code rows} rows from {@code first} on to the start of the array. */
     void read(long first, int rows, float[] to) throws IOException;
   }
@@ -50,7 +50,7 @@ final class BandReader implements AutoCloseable {
    * @param values the rows; {@code null} if the device has memory of its own
    * @param weights the same on the device, (columns, rows)
    */
-  record Band(long first, int rows, float[] values, Matrix weights, Scope scope) implements AutoCloseable {
+  public record Band(long first, int rows, float[] values, Matrix weights, Scope scope) implements AutoCloseable {
     @Override
     public void close() {
       scope.close();
@@ -66,7 +66,8 @@ final class BandReader implements AutoCloseable {
   private final ExecutorService reader;
   private Future<Band> ahead;
 
-  BandReader(Device device) {
+  /** For a device, with bands of a size that fits it. */
+  public BandReader(Device device) {
     this(device, device.hasOwnMemory() ? bandValues(device.freeMemory()) : PROCESSOR_BAND);
   }
 
@@ -76,7 +77,7 @@ final class BandReader implements AutoCloseable {
   }
 
   /** With bands of about so many values. */
-  BandReader(Device device, int bandValues) {
+  public BandReader(Device device, int bandValues) {
     this.device = device;
     this.bandValues = bandValues;
     reader = device.hasOwnMemory()
@@ -85,7 +86,7 @@ final class BandReader implements AutoCloseable {
   }
 
   /** Adds a matrix, whose bands come after those of the matrices before. */
-  void add(RowSource source, long rows, int columns) {
+  public void add(RowSource source, long rows, int columns) {
     int most = Math.max(ROWS, (bandValues / columns / ROWS) * ROWS);
     for (long first = 0; first < rows; first += most) {
       places.add(new Place(source, columns, first, (int) Math.min(most, rows - first)));
@@ -93,7 +94,7 @@ final class BandReader implements AutoCloseable {
   }
 
   /** The next band; it is the caller's to close. */
-  Band next() throws IOException {
+  public Band next() throws IOException {
     Band band = ahead == null ? read(places.remove()) : await();
     ahead = null;
     if (reader != null && !places.isEmpty()) {
@@ -148,7 +149,7 @@ final class BandReader implements AutoCloseable {
   }
 
   /** Rows as a matrix that has a column for each. */
-  static Matrix transposed(Device device, Scope scope, float[] values, int rows, int columns) {
+  public static Matrix transposed(Device device, Scope scope, float[] values, int rows, int columns) {
     Matrix result = scope.matrix(columns, rows);
     try (Scope meanwhile = device.scope()) {
       Matrix straight = meanwhile.matrix(rows, columns);
@@ -159,7 +160,7 @@ final class BandReader implements AutoCloseable {
   }
 
   /** The same of rows that are read, some at a time. */
-  static Matrix transposed(Device device, Scope scope, RowSource source, long first, int rows, int columns)
+  public static Matrix transposed(Device device, Scope scope, RowSource source, long first, int rows, int columns)
     throws IOException {
     Matrix result = scope.matrix(columns, rows);
     int most = Math.clamp(PIECE / columns, 1, rows);

@@ -1,0 +1,19 @@
+package dev.attar.prune.structure;
+
+import dev.attar.formats.Model;
+import java.io.IOException;
+import java.util.List;
+
+/** Measures how far models are from the one that they were made of. */
+@FunctionalInterface
+public interface DivergenceMeter {
+  /**
+   * Runs models on a text.
+   *
+   * @param candidates models that are cut
+   * @param names what to call them, for progress and messages
+   * @return for each the mean KL divergence of its predictions from those of the whole model, in nats, at least 0
+   * @throws IOException if one cannot be run
+   */
+  double[] measure(List<Model> candidates, List<String> names) throws IOException, InterruptedException;
+}

@@ -40,6 +40,7 @@ final class AttarCommand implements Callable<Integer> {
     CommandLine attar = new CommandLine(new AttarCommand())
       .addSubcommand(new ConvertCommand(console))
       .addSubcommand(new QuantizeCommand(console))
+      .addSubcommand(new PruneCommand(console))
       .addSubcommand(new ImatrixCommand(console))
       .addSubcommand(new InspectCommand(console))
       .addSubcommand(new EvalCommand(console))

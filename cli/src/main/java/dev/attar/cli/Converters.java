@@ -1,6 +1,7 @@
 package dev.attar.cli;
 
 import dev.attar.formats.TensorType;
+import dev.attar.prune.Amount;
 import dev.attar.quant.TensorTypeRule;
 import java.math.BigDecimal;
 import java.nio.file.InvalidPathException;
@@ -64,6 +65,28 @@ final class Converters {
         return Double.valueOf(word);
       } catch (NumberFormatException _) {
         throw new TypeConversionException("'" + word + "' is no number, expected a number above 0");
+      }
+    }
+  }
+
+  /** A factor, {@code 1.3} or {@code 1.3x}. */
+  static final class Times implements ITypeConverter<Double> {
+
+    @Override
+    public Double convert(String word) {
+      return new Decimal().convert(word.endsWith("x") ? word.substring(0, word.length() - 1) : word);
+    }
+  }
+
+  /** How many weights are removed: {@code 0.5}, {@code 2:4}. */
+  static final class Sparse implements ITypeConverter<Amount> {
+
+    @Override
+    public Amount convert(String word) {
+      try {
+        return Amount.parse(word);
+      } catch (IllegalArgumentException e) {
+        throw new TypeConversionException(e.getMessage());
       }
     }
   }

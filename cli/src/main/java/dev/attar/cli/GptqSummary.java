@@ -24,11 +24,24 @@ record GptqSummary(GptqResult result, GptqOptions options) {
 
   /** In one line. */
   String line() {
+    return line("GPTQ", "of importance-weighted rounding's");
+  }
+
+  /**
+   * In one line.
+   *
+   * @param method what was done
+   * @param than what the error is compared with
+   */
+  String line(String method, String than) {
     int tensors = result.tensors().size();
     return (
-      "GPTQ: error of the layers' outputs on the calibration text " +
+      method +
+      ": error of the layers' outputs on the calibration text " +
       Text.number(result.errorRatio(), 3) +
-      " of importance-weighted rounding's (geometric mean of " +
+      " " +
+      than +
+      " (geometric mean of " +
       Text.plural(tensors, "tensor") +
       "), " +
       (result.sequential() ? "sequential" : "static") +

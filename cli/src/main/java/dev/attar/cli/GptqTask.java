@@ -1,6 +1,7 @@
 package dev.attar.cli;
 
 import dev.attar.formats.Model;
+import dev.attar.formats.OutputCheck;
 import dev.attar.quant.QuantizationException;
 import dev.attar.quant.QuantizationPlan;
 import dev.attar.quant.QuantizeOptions;
@@ -27,6 +28,7 @@ final class GptqTask implements GptqListener {
   private PhaseProgress progress;
   private boolean announces = true;
   private boolean begun;
+  private OutputCheck check = OutputCheck.NONE;
 
   /**
    * @param console where to show how it goes
@@ -37,6 +39,11 @@ final class GptqTask implements GptqListener {
     this.console = console;
     this.quiet = quiet;
     this.name = name;
+  }
+
+  /** Has an output looked at before it gets its name. */
+  void setCheck(OutputCheck looks) {
+    check = looks;
   }
 
   /** Does not say which device computes: the user knows by now. */
@@ -107,5 +114,10 @@ final class GptqTask implements GptqListener {
   @Override
   public void quantized(TensorReport report) {
     begun = true;
+  }
+
+  @Override
+  public void written(Path file) throws IOException, InterruptedException {
+    check.check(file);
   }
 }

@@ -38,7 +38,7 @@ final class GptqTuning {
     names = "--damping",
     paramLabel = "X",
     converter = Converters.Decimal.class,
-    description = "What GPTQ adds to the diagonal of a layer's Gram matrix, as a part of its mean (default: " +
+    description = "What is added to the diagonal of a layer's Gram matrix, as a part of its mean (default: " +
       GptqOptions.DEFAULT_DAMPING +
       ")."
   )
@@ -56,7 +56,7 @@ final class GptqTuning {
     names = "--max-memory",
     paramLabel = "SIZE",
     converter = Converters.Size.class,
-    description = "How much memory GPTQ, or the choice of types for a size, may use beyond the model's file, 1500M or 3G " +
+    description = "How much memory the statistics of layers may use beyond the model's file, 1500M or 3G " +
       "(powers of 1024; default: three quarters of what is free). About 900 MiB of it are a fixed part; the less is left, " +
       "the more often the model reads the texts."
   )
@@ -65,8 +65,8 @@ final class GptqTuning {
   @Option(
     names = "--device",
     paramLabel = "DEVICE",
-    description = "What does the algebra of GPTQ and of the choice of types for a size: cpu, cuda (an NVIDIA GPU), or " +
-      "auto (the default), cuda if 'attar devices' says that it is available."
+    description = "What does the algebra with the statistics of layers: cpu, cuda (an NVIDIA GPU), or auto (the default), " +
+      "cuda if 'attar devices' says that it is available."
   )
   private DeviceChoice device = DeviceChoice.AUTO;
 
@@ -124,19 +124,15 @@ final class GptqTuning {
    * @throws ParameterException if a value is out of range
    */
   GptqOptions options(Calibration calibration, boolean roundOnly, boolean resume, boolean overwrite) {
-    double added = damping == null ? GptqOptions.DEFAULT_DAMPING : damping;
-    if (!(added > 0 && added <= 1)) {
-      throw Usage.error(command, "invalid value for option '--damping': " + added + ", expected above 0 and at most 1");
-    }
     return new GptqOptions(
       calibration.texts(),
       calibration.tokens(),
       calibration.context(),
       roundOnly,
       Effort.of(Usage.range(command, "--effort", effort, Effort.DEFAULT, 0, Effort.MOST)),
-      added,
+      damping(),
       Optional.ofNullable(sequential),
-      maxMemory == null ? defaultMemory() : Usage.bytes(command, "--max-memory", maxMemory),
+      maxMemory(),
       calibration.threads(),
       device,
       resume,
@@ -145,8 +141,34 @@ final class GptqTuning {
     );
   }
 
-  private static long defaultMemory() {
+  /**
+   * What is added to the diagonal of a Gram matrix, as a part of its mean.
+   *
+   * @throws ParameterException if it is out of range
+   */
+  double damping() {
+    double added = damping == null ? GptqOptions.DEFAULT_DAMPING : damping;
+    if (!(added > 0 && added <= 1)) {
+      throw Usage.error(command, "invalid value for option '--damping': " + added + ", expected above 0 and at most 1");
+    }
+    return added;
+  }
+
+  /**
+   * How many bytes may be used beyond mapped files.
+   *
+   * @throws ParameterException if there is not even one
+   */
+  long maxMemory() {
+    if (maxMemory != null) {
+      return Usage.bytes(command, "--max-memory", maxMemory);
+    }
     long free = Machine.availableMemoryBytes();
     return ((free > 0 ? free : UNKNOWN_MEMORY) / 4) * 3;
+  }
+
+  /** What does the algebra. */
+  DeviceChoice device() {
+    return device;
   }
 }

@@ -1,115 +1,30 @@
 package dev.attar.cli;
 
-import dev.attar.bench.Benchmark;
-import dev.attar.bench.ModelResult;
-import dev.attar.bench.ProgressListener;
-import dev.attar.bench.Settings;
-import dev.attar.bench.Subject;
-import dev.attar.calibration.Calibrator;
 import dev.attar.formats.Model;
 import dev.attar.quant.QuantizationPlan;
-import dev.attar.quant.QuantizationRun;
 import dev.attar.quant.budget.Probe;
 import dev.attar.quant.gptq.Budget;
 import java.io.IOException;
-import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.List;
-import java.util.Optional;
-import java.util.OptionalInt;
 
 /**
- * Measures the divergence of probes on the beginning of the calibration text: a few at a time are written into a temporary folder and
- * run beside the base.
+ * Measures the divergence of models with some coarse tensors.
  *
  * @param model what the probes are made of
- * @param calibration the text, and how models run
- * @param listener hears of progress
+ * @param trials runs them
  */
-record ProbeMeter(Model model, Calibration calibration, ProgressListener listener) implements Budget.Meter {
-  /** The mean over so many windows is within some percent of that over a long text. */
-  private static final int MOST_WINDOWS = 8;
-
-  private static final int MOST_CONTEXT = 512;
-  private static final int LEAST_CONTEXT = 4;
-
-  /** More than any text has. */
-  private static final int BYTES_PER_TOKEN = 64;
-
-  /** Models that are there, and run, at the same time. */
-  private static final int MOST_AT_A_TIME = 4;
-
+record ProbeMeter(Model model, TrialModels trials) implements Budget.Meter {
   @Override
   public double[] measure(Path base, List<Probe> probes) throws IOException, InterruptedException {
-    List<QuantizationPlan> plans = new ArrayList<>();
-    long largest = 0;
-    for (Probe probe : probes) {
-      QuantizationPlan plan = QuantizationPlan.quantize(model, probe.options());
-      plan.requireNoProblems();
-      plans.add(plan);
-      largest = Math.max(largest, plan.fileBytes());
-    }
-    int atATime = (int) Math.clamp(TemporaryFolder.room() / Math.max(1, largest), 1, MOST_AT_A_TIME);
-    double[] divergences = new double[probes.size()];
-    for (int from = 0; from < divergences.length; from += atATime) {
-      int to = Math.min(divergences.length, from + atATime);
-      try (TemporaryFolder folder = TemporaryFolder.create((to - from) * largest)) {
-        List<Subject> subjects = new ArrayList<>();
-        for (int i = from; i < to; i++) {
-          String task = "writing trial model " + (i + 1) + " of " + probes.size();
-          subjects.add(Subject.of(probes.get(i).name(), write(plans.get(i), folder.path().resolve(i + ".gguf"), task)));
-        }
-        String which = "trial models " + (from + 1) + " to " + to + " of " + probes.size();
-        List<ModelResult> results = run(Subject.of("base", base), subjects, folder, which);
-        for (int i = from; i < to; i++) {
-          divergences[i] = divergence(results.get(i - from));
-        }
-      }
-    }
-    return divergences;
+    return trials.divergences(base, probes.stream().map(this::trial).toList());
   }
 
-  private Path write(QuantizationPlan plan, Path file, String task) throws IOException, InterruptedException {
-    QuantizationRun.run(model, plan, file, false, calibration.threads(), (done, total, _) ->
-      listener.at(task, done, total, "weights")
+  private TrialModels.Trial trial(Probe probe) {
+    return new TrialModels.Trial(
+      "with coarse " + probe.name(),
+      model,
+      QuantizationPlan.quantize(model, probe.options())
     );
-    return file;
-  }
-
-  private List<ModelResult> run(Subject base, List<Subject> subjects, TemporaryFolder folder, String which)
-    throws IOException, InterruptedException {
-    int context = Math.clamp(calibration.context(), LEAST_CONTEXT, MOST_CONTEXT);
-    int windows = (int) Math.clamp(calibration.tokens() / context, 1, MOST_WINDOWS);
-    Path text = folder.path().resolve("text");
-    Files.write(text, Calibrator.beginning(calibration.texts(), windows * context * BYTES_PER_TOKEN));
-    Settings settings = new Settings(
-      Optional.of(text),
-      context,
-      OptionalInt.of(windows),
-      List.of(),
-      1,
-      calibration.threads(),
-      OptionalInt.empty(),
-      false,
-      Optional.empty(),
-      calibration.patience()
-    );
-    return Benchmark.run(base, subjects, settings, "", (phase, done, total, unit) ->
-      listener.at(phase + " " + which, done, total, unit)
-    ).variants();
-  }
-
-  private static double divergence(ModelResult result) throws IOException {
-    String name = "trial model with coarse " + result.subject().name();
-    if (result.failure().isPresent()) {
-      throw new IOException(name + ": " + result.failure().get().message());
-    }
-    double mean = result.divergence().orElseThrow().mean().value();
-    if (!Double.isFinite(mean)) {
-      throw new IOException(name + ": a KL divergence of " + mean);
-    }
-    // That of models that are almost equal may be rounded to less than nothing.
-    return Math.max(0, mean);
   }
 }

@@ -340,7 +340,7 @@ final class QuantizeCommand implements Callable<Integer> {
     Path out
   ) throws IOException, InterruptedException {
     GptqTask task = new GptqTask(console, writing.quiet(), "");
-    Budget budget = new Budget(target, new ProbeMeter(opened, calibration, task::at));
+    Budget budget = new Budget(target, new ProbeMeter(opened, new TrialModels(calibration, task::at)));
     if (!dryRun) {
       checkOutput(opened, out);
     }

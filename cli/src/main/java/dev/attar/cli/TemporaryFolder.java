@@ -28,6 +28,10 @@ final class TemporaryFolder implements AutoCloseable {
    */
   static TemporaryFolder create(long bytes) throws IOException {
     Path parent = parent();
+    if (!Files.isDirectory(parent) || !Files.isWritable(parent)) {
+      String found = Files.isDirectory(parent) ? "a folder that cannot be written to" : "no folder";
+      throw new IOException(parent + ": " + found + ", expected one for temporary files: set " + PLACE);
+    }
     requireRoom(parent, bytes, ", set " + PLACE + " to a folder with more");
     return new TemporaryFolder(Files.createTempDirectory(parent, "attar-"));
   }

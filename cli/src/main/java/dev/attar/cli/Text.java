@@ -62,6 +62,16 @@ final class Text {
       : rounded.setScale(Math.max(0, rounded.scale()), RoundingMode.UNNECESSARY).toPlainString();
   }
 
+  /** A number as the user would type it: {@code 0.25}, {@code 2}. */
+  static String plain(double value) {
+    return BigDecimal.valueOf(value).stripTrailingZeros().toPlainString();
+  }
+
+  /** A part as a percentage, {@code 33.3 %}. */
+  static String percent(double part) {
+    return number(100 * part, 3) + " %";
+  }
+
   /** A value with its standard error, to the two digits of it that count: {@code 20.123 ± 0.034}. */
   static String estimate(double value, double error) {
     if (!(error > 0) || !Double.isFinite(error) || !Double.isFinite(value)) {

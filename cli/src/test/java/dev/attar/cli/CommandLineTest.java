@@ -25,7 +25,7 @@ class CommandLineTest {
   @CsvSource(
     delimiter = '|',
     value = {
-      "''                                     | no command, expected one of convert, quantize, imatrix, inspect, eval, bench, devices, completion (try 'attar --help')",
+      "''                                     | no command, expected one of convert, quantize, prune, imatrix, inspect, eval, bench, devices, completion (try 'attar --help')",
       "quantise                               | unknown command 'quantise', did you mean quantize",
       "--jsno                                 | unknown option '--jsno'",
       "quantize a.gguf                        | no type given, expected --type TYPE, --target-size SIZE or --target-bpw X (try",
@@ -204,7 +204,16 @@ class CommandLineTest {
   @Test
   void helpAndVersion() {
     assertTrue(Attar.run("--version").expect(0).out().matches("attar \\d+\\.\\d+\\.\\d+\\S*\\R"));
-    for (String command : List.of("convert", "quantize", "imatrix", "inspect", "eval", "bench", "completion")) {
+    for (String command : List.of(
+      "convert",
+      "quantize",
+      "prune",
+      "imatrix",
+      "inspect",
+      "eval",
+      "bench",
+      "completion"
+    )) {
       Attar.Result help = Attar.run(command, "--help").expect(0);
       assertTrue(help.out().startsWith("Usage: attar " + command), help.out());
       assertTrue(help.out().endsWith("\n"), help.out());

@@ -9,8 +9,8 @@ import java.nio.file.Path;
 import java.util.OptionalDouble;
 import java.util.OptionalLong;
 
-/** A checkpoint's {@code config.json}, or an object within it, whose values are checked as they are read. */
-final class CheckpointConfig {
+/** The settings of a checkpoint or an adapter, {@code config.json}, or an object within, whose values are checked as they are read. */
+public final class CheckpointConfig {
 
   private final Path file;
   private final String prefix;
@@ -22,7 +22,13 @@ final class CheckpointConfig {
     this.node = node;
   }
 
-  static CheckpointConfig read(Path file) throws IOException {
+  /**
+   * Reads a file.
+   *
+   * @throws FormatException if it does not hold one JSON object
+   * @throws IOException if it cannot be read
+   */
+  public static CheckpointConfig read(Path file) throws IOException {
     return new CheckpointConfig(file, "", JsonFiles.object(file));
   }
 
@@ -35,21 +41,23 @@ final class CheckpointConfig {
     return new CheckpointConfig(file, "", node);
   }
 
-  Path file() {
+  /** The file. */
+  public Path file() {
     return file;
   }
 
-  ObjectNode json() {
+  /** All values. */
+  public ObjectNode json() {
     return node;
   }
 
   /** Whether there is a value other than {@code null}. */
-  boolean has(String key) {
+  public boolean has(String key) {
     return node.hasNonNull(key);
   }
 
   /** An object within; empty if there is none. */
-  CheckpointConfig object(String key) throws FormatException {
+  public CheckpointConfig object(String key) throws FormatException {
     JsonNode value = node.path(key);
     if (value.isObject()) {
       return new CheckpointConfig(file, prefix + key + ".", (ObjectNode) value);
@@ -61,7 +69,7 @@ final class CheckpointConfig {
   }
 
   /** A whole number in a range. */
-  long count(String key, long min, long max) throws FormatException {
+  public long count(String key, long min, long max) throws FormatException {
     if (!has(key)) {
       throw new FormatException(file, prefix + key, "nothing", "a number from " + min + " to " + max);
     }
@@ -78,7 +86,7 @@ final class CheckpointConfig {
   }
 
   /** A number; empty if there is none. */
-  OptionalDouble number(String key) throws FormatException {
+  public OptionalDouble number(String key) throws FormatException {
     if (!has(key)) {
       return OptionalDouble.empty();
     }
@@ -99,7 +107,7 @@ final class CheckpointConfig {
   }
 
   /** A truth value, or the default if there is none. */
-  boolean flag(String key, boolean otherwise) throws FormatException {
+  public boolean flag(String key, boolean otherwise) throws FormatException {
     if (!has(key)) {
       return otherwise;
     }
@@ -110,7 +118,7 @@ final class CheckpointConfig {
   }
 
   /** A text, or the default if there is none. */
-  String text(String key, String otherwise) throws FormatException {
+  public String text(String key, String otherwise) throws FormatException {
     if (!has(key)) {
       return otherwise;
     }
@@ -121,8 +129,8 @@ final class CheckpointConfig {
   }
 
   /** An error about the value of a key. */
-  FormatException malformed(String key, String expected) {
-    String found = node.path(key).toString();
+  public FormatException malformed(String key, String expected) {
+    String found = has(key) ? node.path(key).toString() : "nothing";
     return new FormatException(
       file,
       prefix + key,

@@ -13,14 +13,9 @@ import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.regex.Matcher;
-import java.util.regex.Pattern;
 
 /** Applies the rules of a family to the tensors of a checkpoint: all that must be there are, none is unknown, shapes fit. */
 final class TensorMapper {
-
-  private static final Pattern LAYER = Pattern.compile("(?<=\\.layers\\.)(0|[1-9][0-9]{0,8})(?=\\.)");
-  private static final Pattern EXPERT = Pattern.compile("(?<=\\.experts\\.)(0|[1-9][0-9]{0,8})(?=\\.)");
 
   /** What quantizers leave in place of a weight. */
   private static final List<String> QUANTIZED = List.of(
@@ -90,16 +85,13 @@ final class TensorMapper {
     if (QUANTIZED.stream().anyMatch(name::endsWith)) {
       throw new FormatException(tensor.file(), "tensor " + name, "a quantized weight", "the original checkpoint");
     }
-    Matcher layerMatch = LAYER.matcher(name);
-    int layer = layerMatch.find() ? Integer.parseInt(layerMatch.group()) : 0;
-    Matcher expertMatch = EXPERT.matcher(name);
-    int expert = expertMatch.find() ? Integer.parseInt(expertMatch.group()) : 0;
-    String pattern = LAYER.matcher(name).replaceFirst(TensorRule.LAYER);
-    pattern = EXPERT.matcher(pattern).replaceFirst(TensorRule.EXPERT);
-    TensorRule rule = rules.get(pattern);
-    if (rule == null) {
+    TensorRule.Place place = TensorRule.place(rules, name).orElse(null);
+    if (place == null) {
       throw new FormatException(tensor.file(), "tensor " + name + " is not one of this architecture");
     }
+    TensorRule rule = place.rule();
+    int layer = place.layer();
+    int expert = place.expert();
     if (rule.isPerLayer() && layer >= h.layers()) {
       String expected = "below num_hidden_layers " + h.layers();
       throw new FormatException(tensor.file(), "tensor " + name, "layer " + layer, expected);

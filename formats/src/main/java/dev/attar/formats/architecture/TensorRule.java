@@ -1,7 +1,11 @@
 package dev.attar.formats.architecture;
 
 import java.util.List;
+import java.util.Map;
+import java.util.Optional;
 import java.util.function.Predicate;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 
 /**
  * A tensor of a family, or one per layer, or one per layer and expert: its name in the checkpoint and in GGUF, its shape, and what
@@ -16,6 +20,18 @@ import java.util.function.Predicate;
 record TensorRule(String stored, String gguf, List<Dimension> shape, Rows rows, Predicate<HyperParameters> required) {
   static final String LAYER = "{layer}";
   static final String EXPERT = "{expert}";
+
+  private static final Pattern LAYER_NUMBER = Pattern.compile("(?<=\\.layers\\.)(0|[1-9][0-9]{0,8})(?=\\.)");
+  private static final Pattern EXPERT_NUMBER = Pattern.compile("(?<=\\.experts\\.)(0|[1-9][0-9]{0,8})(?=\\.)");
+
+  /**
+   * What a tensor of a checkpoint is.
+   *
+   * @param rule its rule
+   * @param layer its layer; 0 if it is in none
+   * @param expert its expert; 0 if it is of none
+   */
+  record Place(TensorRule rule, int layer, int expert) {}
 
   /** A size that shapes are made of. */
   enum Dimension {
@@ -51,6 +67,24 @@ record TensorRule(String stored, String gguf, List<Dimension> shape, Rows rows, 
     INTERLEAVED,
     /** One expert after the other, in a third dimension. */
     STACKED
+  }
+
+  /**
+   * What a tensor of a checkpoint is, by its name; empty if it is none of the rules.
+   *
+   * @param rules rules by the names that they have for checkpoints
+   */
+  static Optional<Place> place(Map<String, TensorRule> rules, String name) {
+    String pattern = LAYER_NUMBER.matcher(name).replaceFirst(LAYER);
+    TensorRule rule = rules.get(EXPERT_NUMBER.matcher(pattern).replaceFirst(EXPERT));
+    return rule == null
+      ? Optional.empty()
+      : Optional.of(new Place(rule, number(LAYER_NUMBER, name), number(EXPERT_NUMBER, name)));
+  }
+
+  private static int number(Pattern pattern, String name) {
+    Matcher match = pattern.matcher(name);
+    return match.find() ? Integer.parseInt(match.group()) : 0;
   }
 
   /** A rule for a tensor that must be there. */
@@ -122,7 +156,12 @@ record TensorRule(String stored, String gguf, List<Dimension> shape, Rows rows, 
 
   /** Heads that the rows belong to, for {@link Rows#INTERLEAVED}. */
   int heads(HyperParameters h) {
-    return shape.getFirst() == Dimension.QUERY ? h.heads() : h.keyValueHeads();
+    return isOfQueries() ? h.heads() : h.keyValueHeads();
+  }
+
+  /** Whether its rows are those of queries. */
+  boolean isOfQueries() {
+    return shape.getFirst() == Dimension.QUERY;
   }
 
   /** Whether GGUF holds it in single precision whatever the file's type: vectors, norms and routers. */

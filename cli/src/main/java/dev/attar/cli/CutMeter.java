@@ -1,7 +1,7 @@
 package dev.attar.cli;
 
+import dev.attar.calibration.DivergenceMeter;
 import dev.attar.formats.Model;
-import dev.attar.prune.structure.DivergenceMeter;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -14,7 +14,7 @@ import java.util.List;
  * @param types the types that candidates are written in: the base's own
  * @param trials runs them
  */
-record CutMeter(Path base, PruneTypes types, TrialModels trials) implements DivergenceMeter {
+record CutMeter(Path base, ModelTypes types, TrialModels trials) implements DivergenceMeter {
   @Override
   public double[] measure(List<Model> candidates, List<String> names) throws IOException, InterruptedException {
     List<TrialModels.Trial> made = new ArrayList<>();

@@ -25,7 +25,7 @@ public final class PreparedGram implements AutoCloseable {
   private final Scope scope;
   private final float[] diagonal;
   private final Matrix gram;
-  private final Matrix factor;
+  private final Matrix factor; // null unless columns are decided one after the other
   private final Matrix root; // null unless equations are to be solved
   private final int[] order;
   private final float ridge;
@@ -57,10 +57,15 @@ public final class PreparedGram implements AutoCloseable {
    * What a matrix is wanted for.
    *
    * @param damping what is added to the diagonal, as a part of its mean
-   * @param order in which order columns are decided
+   * @param order in which order columns are decided; {@code null} if they are not decided one after the other
    * @param solved whether equations are to be solved with it
    */
-  public record Use(double damping, Order order, boolean solved) {}
+  public record Use(double damping, Order order, boolean solved) {
+    /** To solve equations with it only. */
+    public static Use solving(double damping) {
+      return new Use(damping, null, true);
+    }
+  }
 
   /** An order of columns. */
   public enum Order {
@@ -138,6 +143,7 @@ public final class PreparedGram implements AutoCloseable {
       mean += (double) x / n;
     }
     int[] order = switch (use.order()) {
+      case null -> IntStream.range(0, n).toArray();
       case NATURAL -> IntStream.range(0, n).toArray();
       case SORTED -> sorted(IntStream.range(0, n), Comparator.comparingDouble(i -> -diagonal[i]));
       case GROUPED -> grouped(diagonal);
@@ -147,12 +153,12 @@ public final class PreparedGram implements AutoCloseable {
       Matrix gram = scope.matrix(n, n);
       source.upload(gram);
       device.mirror(gram);
-      Matrix factor = scope.matrix(n, n);
+      Matrix factor = use.order() == null ? null : scope.matrix(n, n);
       Matrix root = null;
       for (int raised = 0; ; raised++) {
         double damping = damping(use.damping(), raised);
         float ridge = (float) (damping * mean);
-        if (device.feedbackFactor(gram, ridge, order, factor) == 0) {
+        if (factor == null || device.feedbackFactor(gram, ridge, order, factor) == 0) {
           if (use.solved() && root == null) {
             root = scope.matrix(n, n);
           }
@@ -231,9 +237,14 @@ public final class PreparedGram implements AutoCloseable {
     return gram;
   }
 
-  /** The factor of {@link Device#feedbackFactor}, (n, n). */
+  /** The factor of {@link Device#feedbackFactor}, (n, n); only if columns are decided one after the other. */
   public Matrix factor() {
     return factor;
+  }
+
+  /** The lower triangular L (n, n) with L L' = H, the damped Gram matrix; only if equations are to be solved. */
+  public Matrix root() {
+    return root;
   }
 
   /** The columns in the order in which they are decided. */

@@ -1,10 +1,13 @@
 package dev.attar.prune.structure;
 
 import dev.attar.formats.Model;
+import dev.attar.formats.RoundedTensor;
 import dev.attar.formats.Tensor;
 import dev.attar.formats.TensorInfo;
 import dev.attar.prune.PruneException;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.ByteOrder;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
@@ -16,6 +19,8 @@ import java.util.stream.IntStream;
 
 /** Cuts the tensors of a model. */
 final class CutTensors {
+
+  private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
 
   private final Anatomy anatomy;
   private final boolean interleaves;
@@ -57,7 +62,7 @@ final class CutTensors {
       Tensor cut = cut(tensor);
       MemorySegment values = refitted.get(name);
       if (cut != null && values != null && canBeFitted(name, cut)) {
-        cut = new FittedTensor(cut.info(), values);
+        cut = fitted(cut.info(), values);
         unused.remove(name);
       }
       if (cut != null) {
@@ -68,6 +73,24 @@ final class CutTensors {
       throw new IllegalArgumentException("new values of " + unused + ", which are not left or not in their old order");
     }
     return out;
+  }
+
+  /**
+   * New values in the place of a tensor.
+   *
+   * @param like that one, as the cut leaves it
+   * @param values little-endian float32 of its shape
+   */
+  private static Tensor fitted(TensorInfo like, MemorySegment values) {
+    if (values.byteSize() != Float.BYTES * like.elements()) {
+      throw new IllegalArgumentException(
+        like + ": " + values.byteSize() + " bytes of new values, expected " + Float.BYTES * like.elements()
+      );
+    }
+    long rowBytes = Float.BYTES * like.rowLength();
+    return new RoundedTensor(like.withType(RoundedTensor.type(like.type())), (first, _, to) ->
+      MemorySegment.copy(values, FLOAT, first * rowBytes, to, 0, to.length)
+    );
   }
 
   private boolean canBeFitted(String name, Tensor cut) {

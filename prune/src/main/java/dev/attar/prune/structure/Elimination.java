@@ -1,5 +1,6 @@
 package dev.attar.prune.structure;
 
+import dev.attar.calibration.linear.MatrixRows;
 import dev.attar.calibration.linear.PreparedGram;
 import dev.attar.compute.Device;
 import dev.attar.compute.Matrix;
@@ -28,9 +29,6 @@ final class Elimination {
 
   /** The part of all groups that goes in a round. */
   private static final int ROUNDS = 64;
-
-  /** Values that are looked at together: 4 MiB. */
-  private static final int BAND = 1 << 20;
 
   /**
    * Groups in the order in which they go.
@@ -151,7 +149,7 @@ final class Elimination {
   /** What the ridge would charge for each group that goes, were it not for those that stay only. */
   private double[] free() {
     double[] free = new double[groups];
-    double[] squares = squares(weights);
+    double[] squares = MatrixRows.squares(device, weights);
     for (int i = 0; i < squares.length; i++) {
       free[i / size] += input.ridge() * squares[i];
     }
@@ -166,62 +164,20 @@ final class Elimination {
         if (!gone[group]) {
           int[] columns = columns(group);
           try (Scope scope = device.scope()) {
-            Matrix root = root(scope, pick(scope, inverse, columns, columns));
+            Matrix root = root(scope, MatrixRows.pick(device, scope, inverse, columns, columns));
             scores[group] = solvedSquares(scope, root, left, columns);
           }
         }
       }
       return scores;
     }
-    double[] scores = squares(left);
-    double[] diagonal = diagonal(inverse);
+    double[] scores = MatrixRows.squares(device, left);
+    double[] diagonal = MatrixRows.diagonal(device, inverse);
     for (int i = 0; i < groups; i++) {
       // Above 0 but for rounding.
       scores[i] /= Math.max(diagonal[i], Float.MIN_NORMAL);
     }
     return scores;
-  }
-
-  /** The sum of the squares of each row. */
-  private double[] squares(Matrix matrix) {
-    double[] squares = new double[matrix.rows()];
-    int columns = matrix.columns();
-    forRows(matrix, (row, values, at) -> {
-      double sum = 0;
-      for (int i = 0; i < columns; i++) {
-        double x = values.getAtIndex(FLOAT, at + i);
-        sum += x * x;
-      }
-      squares[row] = sum;
-    });
-    return squares;
-  }
-
-  private double[] diagonal(Matrix matrix) {
-    double[] diagonal = new double[matrix.rows()];
-    forRows(matrix, (row, values, at) -> diagonal[row] = values.getAtIndex(FLOAT, at + row));
-    return diagonal;
-  }
-
-  /** Looks at a row. */
-  @FunctionalInterface
-  private interface Row {
-    void see(int number, MemorySegment values, long at);
-  }
-
-  private void forRows(Matrix matrix, Row task) {
-    int columns = matrix.columns();
-    int most = Math.clamp(BAND / columns, 1, matrix.rows());
-    try (Arena arena = Arena.ofConfined()) {
-      MemorySegment band = arena.allocate(FLOAT, (long) most * columns);
-      for (int first = 0; first < matrix.rows(); first += most) {
-        int count = Math.min(most, matrix.rows() - first);
-        device.download(matrix.rows(first, count), band);
-        for (int i = 0; i < count; i++) {
-          task.see(first + i, band, (long) i * columns);
-        }
-      }
-    }
   }
 
   /** The numbers of the groups of least score, ascending by it, then by number. */
@@ -245,80 +201,31 @@ final class Elimination {
   /** Removes columns, which become zeros, and lets the others follow. Gives the cost. */
   private double remove(Matrix inverse, Matrix left, int[] columns) {
     try (Scope scope = device.scope()) {
-      Matrix root = root(scope, pick(scope, inverse, columns, columns));
-      Matrix ofInverse = rows(scope, inverse, columns);
-      Matrix ofLeft = rows(scope, left, columns);
+      Matrix root = root(scope, MatrixRows.pick(device, scope, inverse, columns, columns));
+      Matrix ofInverse = MatrixRows.pick(device, scope, inverse, columns);
+      Matrix ofLeft = MatrixRows.pick(device, scope, left, columns);
       device.triangularSolve(root, false, ofInverse);
       device.triangularSolve(root, false, ofLeft);
       device.gemm(-1, ofInverse, true, ofInverse, false, 1, inverse);
       device.gemm(-1, ofInverse, true, ofLeft, false, 1, left);
-      return Arrays.stream(squares(ofLeft)).sum();
+      return Arrays.stream(MatrixRows.squares(device, ofLeft)).sum();
     }
   }
 
   private double solvedSquares(Scope scope, Matrix root, Matrix left, int[] columns) {
-    Matrix ofLeft = rows(scope, left, columns);
+    Matrix ofLeft = MatrixRows.pick(device, scope, left, columns);
     device.triangularSolve(root, false, ofLeft);
-    return Arrays.stream(squares(ofLeft)).sum();
+    return Arrays.stream(MatrixRows.squares(device, ofLeft)).sum();
   }
 
   /** The Cholesky factor of a part of P. Rounding may have made one of nearly equal columns indefinite: it gets a little more. */
   private Matrix root(Scope scope, Matrix part) {
     Matrix root = scope.matrix(part.rows(), part.rows());
-    double largest = Arrays.stream(diagonal(part)).max().orElseThrow();
+    double largest = Arrays.stream(MatrixRows.diagonal(device, part)).max().orElseThrow();
     for (double more = 1e-6; device.cholesky(part, root) != 0; more *= 10) {
-      addToDiagonal(part, (float) (more * Math.max(largest, Float.MIN_NORMAL)));
+      MatrixRows.addToDiagonal(device, part, (float) (more * Math.max(largest, Float.MIN_NORMAL)));
     }
     return root;
-  }
-
-  private void addToDiagonal(Matrix matrix, float more) {
-    int n = matrix.columns();
-    try (Arena arena = Arena.ofConfined()) {
-      MemorySegment row = arena.allocate(FLOAT, n);
-      for (int i = 0; i < n; i++) {
-        device.download(matrix.rows(i, 1), row);
-        row.setAtIndex(FLOAT, i, row.getAtIndex(FLOAT, i) + more);
-        device.upload(row, matrix.rows(i, 1));
-      }
-    }
-  }
-
-  /** A copy of some rows. */
-  private Matrix rows(Scope scope, Matrix of, int[] rows) {
-    return pick(scope, of, rows, null);
-  }
-
-  /**
-   * A copy of some elements.
-   *
-   * @param columns {@code null} for all
-   */
-  private Matrix pick(Scope scope, Matrix of, int[] rows, int[] columns) {
-    int all = of.columns();
-    int width = columns == null ? all : columns.length;
-    Matrix picked = scope.matrix(rows.length, width);
-    int most = Math.clamp(BAND / all, 1, rows.length);
-    try (Arena arena = Arena.ofConfined()) {
-      MemorySegment row = arena.allocate(FLOAT, all);
-      MemorySegment band = arena.allocate(FLOAT, (long) most * width);
-      for (int first = 0; first < rows.length; first += most) {
-        int count = Math.min(most, rows.length - first);
-        for (int i = 0; i < count; i++) {
-          long to = (long) i * width;
-          if (columns == null) {
-            device.download(of.rows(rows[first + i], 1), band.asSlice(to * Float.BYTES, (long) width * Float.BYTES));
-          } else {
-            device.download(of.rows(rows[first + i], 1), row);
-            for (int j = 0; j < width; j++) {
-              band.setAtIndex(FLOAT, to + j, row.getAtIndex(FLOAT, columns[j]));
-            }
-          }
-        }
-        device.upload(band, picked.rows(first, count));
-      }
-    }
-    return picked;
   }
 
   /**
@@ -366,9 +273,9 @@ final class Elimination {
     double[][] shared = new double[some.length][groups];
     try (Scope scope = device.scope(); Arena arena = Arena.ofConfined()) {
       Matrix products = scope.matrix(columns.length, n);
-      device.gemm(1, rows(scope, weights, columns), false, weights, true, 0, products);
+      device.gemm(1, MatrixRows.pick(device, scope, weights, columns), false, weights, true, 0, products);
       MemorySegment gram = arena.allocate(FLOAT, n);
-      forRows(products, (row, values, at) -> {
+      MatrixRows.forEach(device, products, (row, values, at) -> {
         device.download(input.gram().rows(columns[row], 1), gram);
         for (int j = 0; j < n; j++) {
           shared[row / size][j / size] += (double) values.getAtIndex(FLOAT, at + j) * gram.getAtIndex(FLOAT, j);
@@ -387,18 +294,18 @@ final class Elimination {
   Matrix refit(int[] kept, Scope scope) {
     int[] left = columns(kept);
     int[] removed = removed(kept);
-    Matrix fitted = rows(scope, weights, left);
+    Matrix fitted = MatrixRows.pick(device, scope, weights, left);
     if (removed.length == 0) {
       return fitted;
     }
     try (Scope meanwhile = device.scope()) {
       Matrix change = meanwhile.matrix(left.length, weights.columns());
       try (Scope products = device.scope()) {
-        Matrix between = pick(products, input.gram(), left, removed);
-        device.gemm(1, between, false, rows(products, weights, removed), false, 0, change);
+        Matrix between = MatrixRows.pick(device, products, input.gram(), left, removed);
+        device.gemm(1, between, false, MatrixRows.pick(device, products, weights, removed), false, 0, change);
       }
-      Matrix root = pick(meanwhile, input.gram(), left, left);
-      addToDiagonal(root, input.ridge());
+      Matrix root = MatrixRows.pick(device, meanwhile, input.gram(), left, left);
+      MatrixRows.addToDiagonal(device, root, input.ridge());
       if (device.cholesky(root, root) != 0) {
         // Not after the whole has been found to be positive definite.
         throw new ArithmeticException("a part of a positive definite Gram matrix is not positive definite");
@@ -435,7 +342,7 @@ final class Elimination {
   /** The error that is left if those that stay are as they were. */
   double error(int[] kept) {
     try (Scope scope = device.scope()) {
-      return error(kept, rows(scope, weights, columns(kept)));
+      return error(kept, MatrixRows.pick(device, scope, weights, columns(kept)));
     }
   }
 
@@ -453,7 +360,7 @@ final class Elimination {
     int columns = of.columns();
     try (Arena arena = Arena.ofConfined()) {
       MemorySegment row = arena.allocate(FLOAT, columns);
-      forRows(product, (number, values, at) -> {
+      MatrixRows.forEach(device, product, (number, values, at) -> {
         device.download(of.rows(number, 1), row);
         for (int i = 0; i < columns; i++) {
           sum[0] += (double) row.getAtIndex(FLOAT, i) * values.getAtIndex(FLOAT, at + i);

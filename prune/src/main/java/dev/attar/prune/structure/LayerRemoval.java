@@ -1,5 +1,6 @@
 package dev.attar.prune.structure;
 
+import dev.attar.calibration.DivergenceMeter;
 import dev.attar.formats.Model;
 import dev.attar.prune.structure.StructureResult.LayerReport;
 import java.io.IOException;

@@ -1,6 +1,7 @@
 package dev.attar.prune.structure;
 
 import dev.attar.calibration.Calibrator;
+import dev.attar.calibration.DivergenceMeter;
 import dev.attar.calibration.Drift;
 import dev.attar.calibration.GramPlan;
 import dev.attar.calibration.GramRequest;
@@ -8,6 +9,8 @@ import dev.attar.calibration.GramStore;
 import dev.attar.calibration.LinearInput;
 import dev.attar.calibration.linear.BandReader;
 import dev.attar.calibration.linear.InputStatistics;
+import dev.attar.calibration.linear.MatrixRoom;
+import dev.attar.calibration.linear.MatrixRows;
 import dev.attar.calibration.linear.PreparedGram;
 import dev.attar.compute.Device;
 import dev.attar.compute.Matrix;
@@ -39,17 +42,11 @@ import java.util.stream.IntStream;
 /** Makes layers narrower: removes neurons, or groups of heads, where their outputs are added up, and fits the others. */
 final class Narrowing {
 
-  /** What parent and worker need besides weights and matrices: two JVMs, llama.cpp's buffers, bands of rows. */
-  private static final long BASE = 900L << 20;
-
   /** Tokens for each column of the widest layer below which statistics are too uncertain to say nothing. */
   private static final int FEW_TOKENS = 4;
 
   /** The part of the drift that a layer makes up for: measured on a small model, where all of it fits the text too closely. */
   private static final float PART = 0.5f;
-
-  /** Values that are written at a time. */
-  private static final int BAND = 1 << 20;
 
   /**
    * A weight that loses columns.
@@ -159,27 +156,9 @@ final class Narrowing {
       int columns = weight.columns();
       long collecting = GramPlan.leastBytes(columns, GramPlan.tile(device)) + driftBytes(weight);
       long needed = Math.max(collecting, Elimination.bytes(columns, weight.rows()));
-      if (device.hasOwnMemory() && needed > deviceRoom()) {
-        throw new PruneException(
-          weight.name() +
-            " needs " +
-            Math.ceilDiv(needed, 1L << 20) +
-            " MiB of memory, " +
-            device.name() +
-            " has " +
-            (deviceRoom() >> 20) +
-            " MiB free for that: use --device cpu"
-        );
-      }
-      if (needed > forMatrices()) {
-        throw new PruneException(
-          weight.name() +
-            " needs " +
-            Math.ceilDiv(options.maxMemory() - forMatrices() + needed, 1L << 20) +
-            " MiB of memory, --max-memory allows " +
-            (options.maxMemory() >> 20) +
-            " MiB"
-        );
+      Optional<String> problem = room().problem(needed);
+      if (problem.isPresent()) {
+        throw new PruneException(weight.name() + " " + problem.get());
       }
     }
   }
@@ -188,20 +167,14 @@ final class Narrowing {
     return sequential ? GramPlan.driftBytes(weight.rows(), weight.columns(), options.context()) : 0;
   }
 
-  /** An eighth of what is free is left for what the device's libraries take. */
-  private long deviceRoom() {
-    long free = device.freeMemory();
-    return free - free / 8;
-  }
-
-  private long forMatrices() {
+  private MatrixRoom room() {
     // Weights that are replaced are no longer the file's.
     long replaced = model
       .tensors()
       .stream()
       .mapToLong(tensor -> tensor.info().bytes())
       .sum();
-    return options.maxMemory() - BASE - (sequential ? replaced : 0);
+    return new MatrixRoom(device, options.maxMemory(), sequential ? replaced : 0);
   }
 
   /** Hears how far a pass is. */
@@ -311,8 +284,7 @@ final class Narrowing {
       requests.add(request);
       numbers.put(request, i);
     }
-    long room = device.hasOwnMemory() ? Math.min(forMatrices(), deviceRoom()) : forMatrices();
-    List<List<GramRequest>> passes = GramPlan.passes(requests, room, GramPlan.tile(device));
+    List<List<GramRequest>> passes = GramPlan.passes(requests, room().bytes(), GramPlan.tile(device));
     int done = 0;
     for (int pass = 0; pass < passes.size(); pass++) {
       measuring =
@@ -478,7 +450,7 @@ final class Narrowing {
   }
 
   private <R> R with(Weight weight, Eliminating<R> work) throws IOException {
-    PreparedGram.Use use = new PreparedGram.Use(options.damping(), PreparedGram.Order.SORTED, true);
+    PreparedGram.Use use = PreparedGram.Use.solving(options.damping());
     try (
       InputStatistics statistics = new InputStatistics(device, store, input(weight), use);
       Scope scope = device.scope();
@@ -553,14 +525,8 @@ final class Narrowing {
   private void write(Matrix fitted, Scope scope, Path file) throws IOException {
     Matrix rows = scope.matrix(fitted.columns(), fitted.rows());
     device.transpose(fitted, rows);
-    int most = Math.clamp(BAND / rows.columns(), 1, rows.rows());
     try (OutputStream out = Files.newOutputStream(file)) {
-      for (int first = 0; first < rows.rows(); first += most) {
-        int count = Math.min(most, rows.rows() - first);
-        byte[] band = new byte[Math.multiplyExact(count * rows.columns(), Float.BYTES)];
-        device.download(rows.rows(first, count), MemorySegment.ofArray(band));
-        out.write(band);
-      }
+      MatrixRows.write(device, rows, out);
     }
   }
 }

@@ -2,6 +2,7 @@ package dev.attar.prune.structure;
 
 import dev.attar.calibration.CalibrationListener;
 import dev.attar.calibration.Calibrator;
+import dev.attar.calibration.DivergenceMeter;
 import dev.attar.compute.Device;
 import dev.attar.compute.DeviceChoice;
 import dev.attar.compute.DeviceException;

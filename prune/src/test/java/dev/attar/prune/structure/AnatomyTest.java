@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.attar.calibration.MemoryModel;
 import dev.attar.formats.Metadata;
 import dev.attar.formats.MetadataValue;
 import dev.attar.formats.Model;
@@ -68,7 +69,7 @@ class AnatomyTest {
     Cut whole = anatomy.whole();
     assertArrayEquals(new int[] { 0, 1, 2, 3 }, whole.numbers());
     assertEquals(new Cut.Layer(3, Cut.all(64), Cut.all(4)), whole.layers().getLast());
-    try (Model sample = Models.open(TestModel.SAMPLE)) {
+    try (Model sample = Models.open(MemoryModel.SAMPLE)) {
       assertEquals(new Anatomy.Part(512, 4, 2, 32), Anatomy.of(sample).layers().getFirst());
     }
     try (Model qwen3 = Models.open(TestModel.CHECKPOINTS.resolve("qwen3"))) {
@@ -119,7 +120,7 @@ class AnatomyTest {
     assertAllowed(TestModel.read(TestModel.CHECKPOINTS.resolve("mistral")), true, Structure.values());
     assertAllowed(TestModel.read(TestModel.CHECKPOINTS.resolve("llama3-bpe")), true, Structure.values());
     assertAllowed(TestModel.read(TestModel.CHECKPOINTS.resolve("mixtral")), false, Structure.HEADS, Structure.LAYERS);
-    assertAllowed(TestModel.copy(TestModel.llama(), TensorType.F16), true, Structure.values());
+    assertAllowed(MemoryModel.copy(TestModel.llama(), TensorType.F16), true, Structure.values());
   }
 
   @Test
@@ -223,7 +224,7 @@ class AnatomyTest {
     );
     assertRefused(
       "test-model: layers cannot be removed: there is only one",
-      TestModel.copy(
+      MemoryModel.copy(
         CutModel.of(
           TestModel.llama(),
           new Cut(List.of(Anatomy.of(TestModel.llama()).whole().layers().getFirst())),

@@ -4,6 +4,7 @@ import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.attar.calibration.MemoryModel;
 import dev.attar.formats.Model;
 import dev.attar.formats.TensorType;
 import dev.attar.llama.Batch;
@@ -26,7 +27,7 @@ class CutModelInLlamaTest {
   private Path folder;
 
   private float[] logits(Model model, String name) throws IOException {
-    Path file = TestModel.write(model, folder.resolve(name + ".gguf"));
+    Path file = MemoryModel.write(model, folder.resolve(name + ".gguf"));
     try (
       LlamaModel llama = LlamaModel.open(file, LlamaModel.Options.defaults());
       LlamaContext context = llama.context(new LlamaContext.Options(256, 256, 64, 1, 1));
@@ -225,7 +226,7 @@ class CutModelInLlamaTest {
   /** Products with quantized weights round what they are multiplied with, other products do not. */
   @Test
   void quantizedModelsRun() throws IOException {
-    TestModel sample = TestModel.copy(TestModel.read(TestModel.SAMPLE), TensorType.Q8_0);
+    TestModel sample = TestModel.copy(TestModel.read(MemoryModel.SAMPLE), TensorType.Q8_0);
     Cut cut = uniform(4, every(2, 0, 512), new int[] { 0, 1, 3 });
     float[] zeroed = logits(TestModel.copy(sample, TensorType.F32).zeroed(cut), "zeroed");
     assertTrue(difference(logits(sample, "whole"), zeroed) > 0.2);
@@ -234,7 +235,7 @@ class CutModelInLlamaTest {
 
   @Test
   void ofARealCheckpoint() throws IOException {
-    TestModel sample = TestModel.read(TestModel.SAMPLE);
+    TestModel sample = TestModel.read(MemoryModel.SAMPLE);
     Anatomy anatomy = Anatomy.of(sample);
     float[] whole = logits(sample, "whole");
     for (Structure structure : Structure.values()) {

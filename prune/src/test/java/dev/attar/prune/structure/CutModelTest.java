@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.attar.calibration.MemoryModel;
 import dev.attar.formats.Metadata;
 import dev.attar.formats.MetadataValue;
 import dev.attar.formats.Model;
@@ -195,8 +196,8 @@ class CutModelTest {
       .toList();
     assertEquals(names, TestModel.names(left));
     assertArrayEquals(
-      TestModel.bytes(TestModel.tensor(source, "blk.3.attn_q.weight")),
-      TestModel.bytes(TestModel.tensor(left, "blk.1.attn_q.weight"))
+      MemoryModel.bytes(MemoryModel.tensor(source, "blk.3.attn_q.weight")),
+      MemoryModel.bytes(MemoryModel.tensor(left, "blk.1.attn_q.weight"))
     );
   }
 
@@ -246,12 +247,12 @@ class CutModelTest {
       ),
       Map.of()
     );
-    float[] up = TestModel.values(TestModel.tensor(source, "blk.1.ffn_up.weight"));
-    float[] upBias = TestModel.values(TestModel.tensor(source, "blk.1.ffn_up.bias"));
-    float[] down = TestModel.values(TestModel.tensor(source, "blk.1.ffn_down.weight"));
-    float[] cutUp = TestModel.values(TestModel.tensor(left, "blk.1.ffn_up.weight"));
-    float[] cutBias = TestModel.values(TestModel.tensor(left, "blk.1.ffn_up.bias"));
-    float[] cutDown = TestModel.values(TestModel.tensor(left, "blk.1.ffn_down.weight"));
+    float[] up = MemoryModel.values(MemoryModel.tensor(source, "blk.1.ffn_up.weight"));
+    float[] upBias = MemoryModel.values(MemoryModel.tensor(source, "blk.1.ffn_up.bias"));
+    float[] down = MemoryModel.values(MemoryModel.tensor(source, "blk.1.ffn_down.weight"));
+    float[] cutUp = MemoryModel.values(MemoryModel.tensor(left, "blk.1.ffn_up.weight"));
+    float[] cutBias = MemoryModel.values(MemoryModel.tensor(left, "blk.1.ffn_up.bias"));
+    float[] cutDown = MemoryModel.values(MemoryModel.tensor(left, "blk.1.ffn_down.weight"));
     assertEquals(3 * 48, cutUp.length);
     assertEquals(48 * 3, cutDown.length);
     assertEquals(3, cutBias.length);
@@ -262,7 +263,7 @@ class CutModelTest {
         assertEquals(down[j * 64 + neurons[i]], cutDown[j * 3 + i]);
       }
     }
-    assertSame(TestModel.tensor(source, "blk.1.ffn_down.bias"), TestModel.tensor(left, "blk.1.ffn_down.bias"));
+    assertSame(MemoryModel.tensor(source, "blk.1.ffn_down.bias"), MemoryModel.tensor(left, "blk.1.ffn_down.bias"));
   }
 
   @Test
@@ -276,19 +277,16 @@ class CutModelTest {
     for (TensorType type : List.of(TensorType.F32, TensorType.F16, TensorType.BF16)) {
       TestModel source = TestModel.copy(TestModel.llama(), type);
       Model left = CutModel.of(source, cut(layer), Map.of("blk.2.ffn_down.weight", segment(values)));
-      Tensor down = TestModel.tensor(left, "blk.0.ffn_down.weight");
-      TestModel.TestTensor expected = TestModel.TestTensor.of(
-        new TensorInfo("blk.0.ffn_down.weight", type, new long[] { 2, 48 }),
-        values
-      );
+      Tensor down = MemoryModel.tensor(left, "blk.0.ffn_down.weight");
+      Tensor expected = MemoryModel.tensor(new TensorInfo("blk.0.ffn_down.weight", type, new long[] { 2, 48 }), values);
       assertEquals(expected.info(), down.info());
-      assertArrayEquals(expected.bytes(), TestModel.bytes(down));
-      assertArrayEquals(TestModel.values(expected), TestModel.values(down));
+      assertArrayEquals(MemoryModel.bytes(expected), MemoryModel.bytes(down));
+      assertArrayEquals(MemoryModel.values(expected), MemoryModel.values(down));
       byte[] row = new byte[(int) down.info().rowBytes() + 3];
       down.readRows(17, 1, row, 3);
       int from = 17 * (int) down.info().rowBytes();
       assertArrayEquals(
-        Arrays.copyOfRange(expected.bytes(), from, from + row.length - 3),
+        Arrays.copyOfRange(MemoryModel.bytes(expected), from, from + row.length - 3),
         Arrays.copyOfRange(row, 3, row.length)
       );
     }
@@ -309,8 +307,8 @@ class CutModelTest {
     assertEquals(TensorType.F16, types.get("blk.1.ffn_down.weight"));
     assertEquals(TensorType.F16, types.get("blk.1.attn_output.weight"));
     assertEquals(TensorType.F32, types.get("blk.1.ffn_norm.weight"));
-    byte[] up = TestModel.bytes(TestModel.tensor(source, "blk.1.ffn_up.weight"));
-    byte[] cutUp = TestModel.bytes(TestModel.tensor(left, "blk.1.ffn_up.weight"));
+    byte[] up = MemoryModel.bytes(MemoryModel.tensor(source, "blk.1.ffn_up.weight"));
+    byte[] cutUp = MemoryModel.bytes(MemoryModel.tensor(left, "blk.1.ffn_up.weight"));
     int rowBytes = 68;
     for (int i = 0; i < neurons.length; i++) {
       assertArrayEquals(
@@ -318,8 +316,8 @@ class CutModelTest {
         Arrays.copyOfRange(cutUp, i * rowBytes, (i + 1) * rowBytes)
       );
     }
-    float[] down = TestModel.values(TestModel.tensor(source, "blk.1.ffn_down.weight"));
-    float[] cutDown = TestModel.values(TestModel.tensor(left, "blk.1.ffn_down.weight"));
+    float[] down = MemoryModel.values(MemoryModel.tensor(source, "blk.1.ffn_down.weight"));
+    float[] cutDown = MemoryModel.values(MemoryModel.tensor(left, "blk.1.ffn_down.weight"));
     for (int row = 0; row < 64; row++) {
       for (int i = 0; i < neurons.length; i++) {
         float half = Float.float16ToFloat(Float.floatToFloat16(down[row * 64 + neurons[i]]));
@@ -338,7 +336,7 @@ class CutModelTest {
       cut(layer(0, Cut.all(1), Cut.all(4)), layer(1, Cut.all(1), Cut.all(4))),
       Map.of("blk.0.ffn_down.weight", segment(new float[64]))
     );
-    assertEquals(TensorType.F16, TestModel.tensor(fitted, "blk.0.ffn_down.weight").info().type());
+    assertEquals(TensorType.F16, MemoryModel.tensor(fitted, "blk.0.ffn_down.weight").info().type());
   }
 
   @Test
@@ -353,7 +351,7 @@ class CutModelTest {
     );
     List<byte[]> expected = new ArrayList<>();
     for (Tensor tensor : left.tensors()) {
-      expected.add(TestModel.bytes(tensor));
+      expected.add(MemoryModel.bytes(tensor));
     }
     Callable<Void> reader = () -> {
       Random random = new Random();

@@ -8,9 +8,11 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.attar.calibration.CalibrationListener;
 import dev.attar.calibration.Calibrator;
+import dev.attar.calibration.DivergenceMeter;
 import dev.attar.calibration.Gram;
 import dev.attar.calibration.GramRequest;
 import dev.attar.calibration.GramStore;
+import dev.attar.calibration.MemoryModel;
 import dev.attar.compute.DeviceChoice;
 import dev.attar.formats.Model;
 import dev.attar.formats.TensorType;
@@ -59,8 +61,8 @@ class StructureRunTest {
 
   @BeforeAll
   static void write() throws IOException {
-    model = TestModel.read(TestModel.SAMPLE);
-    file = TestModel.write(model, models.resolve("model.gguf"));
+    model = TestModel.read(MemoryModel.SAMPLE);
+    file = MemoryModel.write(model, models.resolve("model.gguf"));
   }
 
   /** Keeps what it hears. */
@@ -189,7 +191,7 @@ class StructureRunTest {
   private void assertErrors(String weight, int[] kept, Path fitted, LayerReport report) throws IOException {
     double[][] gram = gram(weight);
     int n = gram.length;
-    float[] before = TestModel.values(TestModel.tensor(model, weight));
+    float[] before = MemoryModel.values(MemoryModel.tensor(model, weight));
     float[] after = floats(fitted);
     assertEquals(WIDTH * kept.length, after.length);
     double[][] whole = new double[WIDTH][n];
@@ -218,7 +220,7 @@ class StructureRunTest {
     for (Map.Entry<String, Path> entry : result.refitted().entrySet()) {
       refitted.put(entry.getKey(), MemorySegment.ofArray(Files.readAllBytes(entry.getValue())));
     }
-    Path out = TestModel.write(CutModel.of(model, result.cut(), refitted), folder.resolve("cut.gguf"));
+    Path out = MemoryModel.write(CutModel.of(model, result.cut(), refitted), folder.resolve("cut.gguf"));
     try (
       LlamaModel loaded = LlamaModel.open(out, new LlamaModel.Options(OptionalInt.of(0), false, true, _ -> {}));
       LlamaContext context = loaded.context(new LlamaContext.Options(8, 8, 8, 1, 1));
@@ -297,7 +299,7 @@ class StructureRunTest {
     for (Map.Entry<String, Path> entry : result.refitted().entrySet()) {
       refitted.put(entry.getKey(), MemorySegment.ofArray(Files.readAllBytes(entry.getValue())));
     }
-    Path out = TestModel.write(CutModel.of(model, result.cut(), refitted), folder.resolve("stream.gguf"));
+    Path out = MemoryModel.write(CutModel.of(model, result.cut(), refitted), folder.resolve("stream.gguf"));
     float[] before = logits(file);
     float[] after = logits(out);
     double sum = 0;
@@ -352,7 +354,7 @@ class StructureRunTest {
       candidates
         .stream()
         .mapToDouble(candidate -> {
-          long columns = TestModel.tensor(candidate, "blk.3.ffn_down.weight").info().rowLength();
+          long columns = MemoryModel.tensor(candidate, "blk.3.ffn_down.weight").info().rowLength();
           return 1e-6 + (NEURONS - columns) / 1e3;
         })
         .toArray();
@@ -458,7 +460,7 @@ class StructureRunTest {
   @Test
   void whatCannotBeReplacedIsNotFittedSequentially() throws IOException, InterruptedException {
     TestModel quantized = TestModel.copy(model, TensorType.Q8_0);
-    Path gguf = TestModel.write(quantized, folder.resolve("quantized.gguf"));
+    Path gguf = MemoryModel.write(quantized, folder.resolve("quantized.gguf"));
     Path work = Files.createDirectory(folder.resolve("work"));
     try (Model opened = GgufModel.open(gguf)) {
       StructureOptions options = options(Structure.FFN, 128, false, true);

@@ -1,15 +1,12 @@
 package dev.attar.prune.structure;
 
+import dev.attar.calibration.MemoryModel;
 import dev.attar.formats.Metadata;
 import dev.attar.formats.MetadataValue;
 import dev.attar.formats.Model;
-import dev.attar.formats.Models;
 import dev.attar.formats.Tensor;
 import dev.attar.formats.TensorInfo;
 import dev.attar.formats.TensorType;
-import dev.attar.formats.block.BlockDecoders;
-import dev.attar.formats.block.BlockEncoders;
-import dev.attar.formats.gguf.GgufWriter;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -18,7 +15,6 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
-import java.util.function.UnaryOperator;
 
 /**
  * A model in memory: read from another, or random.
@@ -26,34 +22,10 @@ import java.util.function.UnaryOperator;
  * @param metadata the metadata
  * @param tensors the tensors
  */
-record TestModel(Metadata metadata, List<TestTensor> tensors) implements Model {
-  static final Path SAMPLE = Path.of("../samples/sample");
+record TestModel(Metadata metadata, List<Tensor> tensors) implements Model {
   static final Path CHECKPOINTS = Path.of("../formats/src/test/resources/checkpoints");
 
   private static final int VOCABULARY = 96;
-
-  /** Encoded values. */
-  record TestTensor(TensorInfo info, byte[] bytes) implements Tensor {
-    static TestTensor of(TensorInfo info, float[] values) {
-      byte[] bytes = new byte[Math.toIntExact(info.bytes())];
-      BlockEncoders.of(info.type())
-        .orElseThrow()
-        .encode(values, 0, (int) info.rowLength(), (int) info.rows(), null, 0, bytes, 0);
-      return new TestTensor(info, bytes);
-    }
-
-    @Override
-    public void readRows(long firstRow, int rows, byte[] out, int outOffset) {
-      int rowBytes = (int) info.rowBytes();
-      System.arraycopy(bytes, (int) firstRow * rowBytes, out, outOffset, rows * rowBytes);
-    }
-
-    @Override
-    public void decodeRows(long firstRow, int rows, float[] out, int outOffset) {
-      int from = (int) (firstRow * info.rowBytes());
-      BlockDecoders.of(info.type()).decode(bytes, from, out, outOffset, (int) (rows * info.rowLength()));
-    }
-  }
 
   @Override
   public Path source() {
@@ -72,41 +44,16 @@ record TestModel(Metadata metadata, List<TestTensor> tensors) implements Model {
 
   /** A checkpoint in single precision. */
   static TestModel read(Path checkpoint) throws IOException {
-    try (Model model = Models.open(checkpoint)) {
-      return copy(model, TensorType.F32);
-    }
+    return of(MemoryModel.read(checkpoint));
   }
 
   /** A model with its matrices as a type, where their rows fit it. */
   static TestModel copy(Model model, TensorType type) throws IOException {
-    List<TestTensor> tensors = new ArrayList<>();
-    for (Tensor tensor : model.tensors()) {
-      TensorInfo info = tensor.info();
-      boolean fits = info.rank() > 1 && info.rowLength() % type.blockLength() == 0;
-      tensors.add(TestTensor.of(info.withType(fits ? type : TensorType.F32), values(tensor)));
-    }
-    return new TestModel(model.metadata(), List.copyOf(tensors));
+    return of(MemoryModel.copy(model, type));
   }
 
-  static float[] values(Tensor tensor) throws IOException {
-    float[] values = new float[Math.toIntExact(tensor.info().elements())];
-    tensor.decodeRows(0, (int) tensor.info().rows(), values, 0);
-    return values;
-  }
-
-  static byte[] bytes(Tensor tensor) throws IOException {
-    byte[] bytes = new byte[Math.toIntExact(tensor.info().bytes())];
-    tensor.readRows(0, (int) tensor.info().rows(), bytes, 0);
-    return bytes;
-  }
-
-  static Tensor tensor(Model model, String name) {
-    return model
-      .tensors()
-      .stream()
-      .filter(tensor -> tensor.info().name().equals(name))
-      .findFirst()
-      .orElseThrow();
+  private static TestModel of(MemoryModel model) {
+    return new TestModel(model.metadata(), model.tensors());
   }
 
   static List<String> names(Model model) {
@@ -115,28 +62,6 @@ record TestModel(Metadata metadata, List<TestTensor> tensors) implements Model {
       .stream()
       .map(tensor -> tensor.info().name())
       .toList();
-  }
-
-  /** Writes a model as it presents itself, some rows at a time. */
-  static Path write(Model model, Path out) throws IOException {
-    List<TensorInfo> infos = model
-      .tensors()
-      .stream()
-      .map(tensor -> (TensorInfo) tensor.info())
-      .toList();
-    try (GgufWriter writer = GgufWriter.create(out, model.metadata(), infos, true)) {
-      for (int i = 0; i < infos.size(); i++) {
-        TensorInfo info = infos.get(i);
-        for (long row = 0; row < info.rows(); row += 7) {
-          int rows = (int) Math.min(7, info.rows() - row);
-          byte[] some = new byte[Math.toIntExact(rows * info.rowBytes())];
-          model.tensors().get(i).readRows(row, rows, some, 0);
-          writer.write(i, row * info.rowBytes(), some, 0, some.length);
-        }
-      }
-      writer.commit();
-    }
-    return out;
   }
 
   TestModel with(String key, MetadataValue value) {
@@ -149,9 +74,9 @@ record TestModel(Metadata metadata, List<TestTensor> tensors) implements Model {
 
   /** The same with another tensor of zeros. */
   TestModel withTensor(String name, long... shape) {
-    List<TestTensor> more = new ArrayList<>(tensors);
+    List<Tensor> more = new ArrayList<>(tensors);
     TensorInfo info = new TensorInfo(name, TensorType.F32, shape);
-    more.add(new TestTensor(info, new byte[(int) info.bytes()]));
+    more.add(MemoryModel.tensor(info, new float[(int) info.elements()]));
     return new TestModel(metadata, more);
   }
 
@@ -161,7 +86,7 @@ record TestModel(Metadata metadata, List<TestTensor> tensors) implements Model {
       metadata,
       tensors
         .stream()
-        .filter(tensor -> !tensor.info.name().endsWith(end))
+        .filter(tensor -> !tensor.info().name().endsWith(end))
         .toList()
     );
   }
@@ -175,12 +100,12 @@ record TestModel(Metadata metadata, List<TestTensor> tensors) implements Model {
     Map<Integer, Cut.Layer> left = new LinkedHashMap<>();
     cut.layers().forEach(layer -> left.put(layer.number(), layer));
     return map(tensor -> {
-      LayerTensor place = LayerTensor.of(tensor.info.name()).orElse(null);
+      LayerTensor place = LayerTensor.of(tensor.info().name()).orElse(null);
       if (place == null || !place.part().matches("(ffn_down|attn_output)\\..*")) {
         return tensor;
       }
       Cut.Layer layer = left.get(place.layer());
-      boolean[] kept = new boolean[(int) tensor.info.rowLength()];
+      boolean[] kept = new boolean[(int) tensor.info().rowLength()];
       if (layer != null && place.part().endsWith(".bias")) {
         Arrays.fill(kept, true);
       } else if (layer != null) {
@@ -191,17 +116,26 @@ record TestModel(Metadata metadata, List<TestTensor> tensors) implements Model {
           kept[column] = true;
         }
       }
-      float[] values = new float[(int) tensor.info.elements()];
-      tensor.decodeRows(0, (int) tensor.info.rows(), values, 0);
+      float[] values = MemoryModel.values(tensor);
       for (int i = 0; i < values.length; i++) {
         values[i] = kept[i % kept.length] ? values[i] : 0;
       }
-      return TestTensor.of(tensor.info, values);
+      return MemoryModel.tensor(tensor.info(), values);
     });
   }
 
-  TestModel map(UnaryOperator<TestTensor> change) {
-    return new TestModel(metadata, tensors.stream().map(change).toList());
+  /** Makes a tensor of another. */
+  @FunctionalInterface
+  interface Change {
+    Tensor of(Tensor tensor) throws IOException;
+  }
+
+  TestModel map(Change change) throws IOException {
+    List<Tensor> changed = new ArrayList<>();
+    for (Tensor tensor : tensors) {
+      changed.add(change.of(tensor));
+    }
+    return new TestModel(metadata, List.copyOf(changed));
   }
 
   /** Random models. */
@@ -211,7 +145,7 @@ record TestModel(Metadata metadata, List<TestTensor> tensors) implements Model {
     private final int layers;
     private final int embedding;
     private final Map<String, MetadataValue> metadata = new LinkedHashMap<>();
-    private final List<TestTensor> tensors = new ArrayList<>();
+    private final List<Tensor> tensors = new ArrayList<>();
     private final Random random = new Random(11);
 
     Builder(String architecture, int layers, int embedding, int width, int heads, int groups, int headSize) {
@@ -276,7 +210,7 @@ record TestModel(Metadata metadata, List<TestTensor> tensors) implements Model {
       for (int i = 0; i < values.length; i++) {
         values[i] = (float) (mean + deviation * random.nextGaussian());
       }
-      tensors.add(TestTensor.of(info, values));
+      tensors.add(MemoryModel.tensor(info, values));
       return this;
     }
 

@@ -1,0 +1,46 @@
+package dev.attar.lowrank;
+
+import dev.attar.formats.Metadata;
+import dev.attar.formats.Model;
+import dev.attar.formats.Tensor;
+import java.nio.file.Path;
+import java.util.List;
+
+/** Another model with other metadata and tensors. Closing it leaves that one open. */
+final class DerivedModel implements Model {
+
+  private final Model source;
+  private final Metadata metadata;
+  private final List<Tensor> tensors;
+
+  DerivedModel(Model source, Metadata metadata, List<Tensor> tensors) {
+    this.source = source;
+    this.metadata = metadata;
+    this.tensors = List.copyOf(tensors);
+  }
+
+  @Override
+  public Path source() {
+    return source.source();
+  }
+
+  @Override
+  public List<Path> files() {
+    return source.files();
+  }
+
+  @Override
+  public Metadata metadata() {
+    return metadata;
+  }
+
+  @Override
+  public List<Tensor> tensors() {
+    return tensors;
+  }
+
+  @Override
+  public void close() {
+    // The source is its owner's.
+  }
+}

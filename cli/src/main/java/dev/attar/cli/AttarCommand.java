@@ -41,6 +41,8 @@ final class AttarCommand implements Callable<Integer> {
       .addSubcommand(new ConvertCommand(console))
       .addSubcommand(new QuantizeCommand(console))
       .addSubcommand(new PruneCommand(console))
+      .addSubcommand(new LowRankCommand(console))
+      .addSubcommand(new MergeCommand(console))
       .addSubcommand(new ImatrixCommand(console))
       .addSubcommand(new InspectCommand(console))
       .addSubcommand(new EvalCommand(console))

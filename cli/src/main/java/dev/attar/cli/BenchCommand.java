@@ -38,7 +38,8 @@ import picocli.CommandLine.Spec;
     "",
     "Perplexity and KL divergence are defined as in llama-perplexity, speeds as in llama-bench.",
     "Without --text there is no accuracy but the tensors' errors. A variant that fails is reported,",
-    "the others are measured, and the exit code is 1.",
+    "the others are measured, and the exit code is 1. MODEL+ADAPTER.gguf is a model with a LoRA adapter",
+    "applied as by llama.cpp's --lora; the adapter's bytes count, tensors are compared without it.",
     "",
     "Models that have to be made (--types, checkpoints that are no GGUF files) are written to a",
     "temporary folder, in the folder that the environment variable ATTAR_TMP names if it is set.",
@@ -47,6 +48,7 @@ import picocli.CommandLine.Spec;
     "",
     "Examples:",
     "  attar bench model-bf16.gguf model-q8_0.gguf model-q4_k_m.gguf --text test.txt",
+    "  attar bench model-bf16.gguf model-q2_k.gguf model-q2_k.gguf+adapter.gguf --text test.txt",
     "  attar bench checkpoint/ --types Q8_0,Q4_K_M,Q3_K_M --text test.txt --report report.html",
     "  attar bench checkpoint/ --types IQ3_M,IQ2_M --imatrix imatrix.gguf --text test.txt --keep made",
     "  attar bench checkpoint/ --types Q4_K_M,imatrix:Q4_K_M,gptq:Q4_K_M --calibration calibration.txt \\",
@@ -65,7 +67,7 @@ final class BenchCommand implements Callable<Integer> {
     paramLabel = "MODEL",
     arity = "0..*",
     description = "The base, then its variants: Hugging Face checkpoint folders, .safetensors files beside their config.json, " +
-      "or .gguf files (of split models the first)."
+      "or .gguf files (of split models the first); each also with LoRA adapters, MODEL+ADAPTER.gguf."
   )
   private List<Path> models = new ArrayList<>();
 
@@ -125,6 +127,10 @@ final class BenchCommand implements Callable<Integer> {
         "no variant of " + models.getFirst() + " given, expected models or --types (eval measures one model)"
       );
     }
+    List<MeasuredModel> measured = models.stream().map(MeasuredModel::of).toList();
+    if (!measured.getFirst().adapters().isEmpty() && !variants.isEmpty()) {
+      throw usage("--types makes variants of a base without adapters, " + models.getFirst() + " has one");
+    }
     Making making = making(variants);
     Settings settings = measuring.settings(true, !variants.isEmpty(), making.calibration().isPresent());
     tuning.requireDevice();
@@ -132,7 +138,7 @@ final class BenchCommand implements Callable<Integer> {
       tuning.unusedDevice("no model is made by GPTQ").ifPresent(console::warn);
     }
     Measurement measurement = new Measurement(console, spec, measuring);
-    Comparison comparison = measurement.run(models, settings, making);
+    Comparison comparison = measurement.run(measured, settings, making);
     boolean forPrograms = messages.json() || csv || markdown;
     PrintStream people = forPrograms ? (measuring.quiet() ? null : console.err()) : console.out();
     print(comparison, people);

@@ -1,6 +1,7 @@
 package dev.attar.cli;
 
 import dev.attar.formats.TensorType;
+import dev.attar.lowrank.Metric;
 import dev.attar.prune.Amount;
 import dev.attar.quant.TensorTypeRule;
 import java.math.BigDecimal;
@@ -91,6 +92,18 @@ final class Converters {
     }
   }
 
+  /** What a factorization keeps small: {@code svd}, {@code activation}. */
+  static final class MetricWord implements ITypeConverter<Metric> {
+
+    @Override
+    public Metric convert(String word) {
+      return Arrays.stream(Metric.values())
+        .filter(metric -> metric.word().equalsIgnoreCase(word))
+        .findFirst()
+        .orElseThrow(() -> new TypeConversionException("unknown method '" + word + "', expected svd or activation"));
+    }
+  }
+
   /** A tensor type by its name. */
   static final class Type implements ITypeConverter<TensorType> {
 
@@ -108,6 +121,28 @@ final class Converters {
         .filter(TensorType::isFloat)
         .map(TensorType::name)
         .collect(Collectors.joining(", "));
+    }
+  }
+
+  /** An adapter and its scale, {@code FILE:SCALE}. */
+  static final class Scaled implements ITypeConverter<ScaledAdapter> {
+
+    @Override
+    public ScaledAdapter convert(String word) {
+      int colon = word.lastIndexOf(':');
+      if (colon < 1) {
+        throw new TypeConversionException("'" + word + "' has no scale, expected ADAPTER:SCALE");
+      }
+      String scale = word.substring(colon + 1);
+      try {
+        float value = Float.parseFloat(scale);
+        if (Float.isFinite(value)) {
+          return new ScaledAdapter(new Name().convert(word.substring(0, colon)), value);
+        }
+      } catch (NumberFormatException _) {
+        // Told below.
+      }
+      throw new TypeConversionException("the scale '" + scale + "' of '" + word + "' is no number");
     }
   }
 

@@ -14,7 +14,7 @@ import picocli.CommandLine.Spec.Target;
 final class CutOptions {
 
   /** The largest multiple of widths that makes sense; no feed-forward network has so many neurons. */
-  private static final int MOST_MULTIPLE = 1 << 20;
+  static final int MOST_MULTIPLE = 1 << 20;
 
   private static final double MOST_SPEED = 1000;
 

@@ -24,11 +24,13 @@ import picocli.CommandLine.Spec;
   footer = {
     "",
     "Perplexity and KL divergence are defined as in llama-perplexity, speeds as in llama-bench.",
-    "Without --text only speed, load time and memory are measured.",
+    "Without --text only speed, load time and memory are measured. MODEL+ADAPTER.gguf is a model with a",
+    "LoRA adapter applied as by llama.cpp's --lora; tensors are compared without it.",
     "",
     "Examples:",
     "  attar eval model-q4_k_m.gguf --text test.txt",
     "  attar eval model-q4_k_m.gguf --base model-bf16.gguf --text test.txt --no-latency",
+    "  attar eval model-q4_k_m.gguf+adapter.gguf --text test.txt",
     "  attar eval model-q4_k_m.gguf --pp 512,2048 --tg 128 --threads 4,8"
   }
 )
@@ -61,7 +63,8 @@ final class EvalCommand implements Callable<Integer> {
 
   @Override
   public Integer call() throws IOException, InterruptedException {
-    List<Path> models = base == null ? List.of(model.path()) : List.of(base, model.path());
+    MeasuredModel measured = MeasuredModel.of(model.path());
+    List<MeasuredModel> models = base == null ? List.of(measured) : List.of(MeasuredModel.of(base), measured);
     Settings settings = measuring.settings(base != null, false, false);
     Measurement measurement = new Measurement(console, spec, measuring);
     Comparison comparison = measurement.run(models, settings, Making.NONE);

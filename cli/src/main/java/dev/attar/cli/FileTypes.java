@@ -9,6 +9,8 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.stream.Collectors;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.ParameterException;
 
 /** Shows the types that {@code quantize -t} knows. */
 final class FileTypes {
@@ -41,6 +43,24 @@ final class FileTypes {
     table.print(console.out());
     console.out().println();
     console.out().println("Bits per weight are those of most tensors; mixtures give some tensors more.");
+  }
+
+  /**
+   * The type that a user wants of a command that has no importance.
+   *
+   * @param word what was given as {@code --type}
+   * @param verb what the command does
+   * @throws ParameterException if it is unknown, or needs importance
+   */
+  static FileType withoutImportance(CommandSpec command, String word, String verb) {
+    FileType found = FileType.byName(word).orElseThrow(() -> Usage.error(command, unknown(word)));
+    if (found.importanceRequired()) {
+      throw Usage.error(
+        command,
+        "--type " + word + " needs an importance matrix: " + verb + " first, then attar quantize --calibration TEXT"
+      );
+    }
+    return found;
   }
 
   /** Says that a type is unknown and which there are. */

@@ -31,14 +31,31 @@ record LoadCheck(Path out, int threads, Duration patience) implements OutputChec
   /** Tokens that are decoded. */
   private static final int TOKENS = 16;
 
+  /** The same for a LoRA adapter, which is loaded together with its base. */
+  OutputCheck onBase(Path base) {
+    return written -> check(written, () -> load(base, List.of(written)));
+  }
+
   @Override
   public void check(Path written) throws IOException, InterruptedException {
-    try {
+    check(written, () -> {
       if (Files.isDirectory(written)) {
         checkFolder(written);
       } else {
-        load(written);
+        load(written, List.of());
       }
+    });
+  }
+
+  /** Loads something. */
+  @FunctionalInterface
+  private interface Loading {
+    void run() throws IOException, InterruptedException;
+  }
+
+  private void check(Path written, Loading loading) throws IOException, InterruptedException {
+    try {
+      loading.run();
     } catch (InterruptedIOException | ClosedByInterruptException e) {
       throw e;
     } catch (IOException e) {
@@ -57,14 +74,14 @@ record LoadCheck(Path out, int threads, Duration patience) implements OutputChec
       try (TemporaryFolder temporary = TemporaryFolder.create(plan.fileBytes())) {
         Path gguf = temporary.path().resolve("model.gguf");
         QuantizationRun.run(model, plan, gguf, false, threads, (_, _, _) -> {});
-        load(gguf);
+        load(gguf, List.of());
       }
     }
   }
 
-  private void load(Path gguf) throws IOException {
+  private void load(Path gguf, List<Path> adapters) throws IOException {
     try (ModelWorker worker = ModelWorker.start(patience)) {
-      int vocabulary = worker.load(gguf.toAbsolutePath(), List.of(), OptionalInt.empty()).vocabulary();
+      int vocabulary = worker.load(gguf.toAbsolutePath(), adapters, OptionalInt.empty()).vocabulary();
       int[] tokens = new SplittableRandom(TOKENS).ints(TOKENS, 0, vocabulary).toArray();
       worker.openEvaluation(TOKENS, threads, Optional.empty(), true);
       worker.evaluate(0, new Windows(tokens, TOKENS, OptionalInt.of(1), vocabulary).step(0));

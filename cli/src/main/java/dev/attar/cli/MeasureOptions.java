@@ -32,7 +32,8 @@ final class MeasureOptions {
   private static final int DEFAULT_CONTEXT = 512;
   private static final int DEFAULT_PROMPT = 512;
   private static final int DEFAULT_GENERATION = 128;
-  private static final int DEFAULT_REPETITIONS = 5;
+  /** Repetitions of each test unless the user says otherwise. */
+  static final int DEFAULT_REPETITIONS = 5;
   /** Seconds without a sign of life after which a model is given up. */
   static final int DEFAULT_TIMEOUT = 600;
 
@@ -139,16 +140,30 @@ final class MeasureOptions {
    */
   ImportanceMatrix open() throws IOException {
     if (text != null) {
-      if (Files.isDirectory(text)) {
-        throw new FormatException(text, "a folder, expected a UTF-8 text file");
-      }
-      if (Files.size(text) == 0) {
-        throw new FormatException(text, "an empty file, expected UTF-8 text");
-      }
-      // A file of another kind would give a perplexity too, one without meaning.
-      Utf8.requireValid(text);
+      requireText(text);
     }
     return importanceFile == null ? null : ImportanceMatrix.open(importanceFile);
+  }
+
+  /** Checks, before long work, that a text can be measured on. */
+  static void requireText(Path text) throws IOException {
+    if (Files.isDirectory(text)) {
+      throw new FormatException(text, "a folder, expected a UTF-8 text file");
+    }
+    if (Files.size(text) == 0) {
+      throw new FormatException(text, "an empty file, expected UTF-8 text");
+    }
+    // A file of another kind would give a perplexity too, one without meaning.
+    Utf8.requireValid(text);
+  }
+
+  /** What is timed unless the user says otherwise. */
+  static List<LatencyTest> usualLatency(int threads) {
+    return List.of(
+      new LatencyTest(Kind.PROMPT, DEFAULT_PROMPT, threads),
+      new LatencyTest(Kind.FIRST_TOKEN, DEFAULT_PROMPT, threads),
+      new LatencyTest(Kind.GENERATION, DEFAULT_GENERATION, threads)
+    );
   }
 
   /** The HTML file to write, if one is wanted. */

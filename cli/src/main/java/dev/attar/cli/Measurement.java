@@ -8,7 +8,6 @@ import dev.attar.bench.report.HtmlReport;
 import dev.attar.formats.imatrix.ImportanceMatrix;
 import java.io.IOException;
 import java.io.PrintStream;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -42,7 +41,8 @@ final class Measurement {
    * @throws ParameterException if a model is given twice
    * @throws IOException if a model does not exist, the base or a file of the options cannot be read, or a file cannot be written
    */
-  Comparison run(List<Path> models, Settings settings, Making making) throws IOException, InterruptedException {
+  Comparison run(List<MeasuredModel> models, Settings settings, Making making)
+    throws IOException, InterruptedException {
     requireDistinct(models);
     if (making.calibration().isPresent()) {
       making.calibration().get().check();
@@ -85,22 +85,22 @@ final class Measurement {
   private Comparison measure(List<Subject> subjects, Settings settings) throws IOException, InterruptedException {
     List<Subject> variants = subjects.subList(1, subjects.size());
     try (PhaseProgress progress = new PhaseProgress(console, options.quiet())) {
-      return Benchmark.run(subjects.getFirst(), variants, settings, words(), progress);
+      return Benchmark.run(subjects.getFirst(), variants, settings, words(command), progress);
     }
   }
 
   /** The command as a shell would be given it. */
-  private String words() {
+  static String words(CommandSpec command) {
     List<String> words = new ArrayList<>(List.of("attar"));
     words.addAll(command.root().commandLine().getParseResult().originalArgs());
     return ShellWords.join(words);
   }
 
-  private void requireDistinct(List<Path> models) throws IOException {
+  private void requireDistinct(List<MeasuredModel> models) throws IOException {
     for (int i = 0; i < models.size(); i++) {
-      for (Path earlier : models.subList(0, i)) {
-        Path model = models.get(i);
-        if (Files.exists(model) && Files.exists(earlier) && Files.isSameFile(model, earlier)) {
+      for (MeasuredModel earlier : models.subList(0, i)) {
+        MeasuredModel model = models.get(i);
+        if (model.isSame(earlier)) {
           String message = model.equals(earlier)
             ? model + " is given twice"
             : model + " and " + earlier + " are the same";

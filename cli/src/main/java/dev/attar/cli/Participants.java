@@ -4,6 +4,7 @@ import dev.attar.bench.Subject;
 import dev.attar.formats.FormatException;
 import dev.attar.formats.Model;
 import dev.attar.formats.Models;
+import dev.attar.formats.adapter.LoraAdapter;
 import dev.attar.formats.architecture.OutputType;
 import dev.attar.formats.gguf.GgufModel;
 import dev.attar.formats.imatrix.ImportanceMatrix;
@@ -42,6 +43,7 @@ final class Participants implements AutoCloseable {
    * One to be written.
    *
    * @param name how it is called in results
+   * @param adapters what is applied to it
    * @param origin the model that the user named
    * @param model the same, opened
    * @param plan what becomes of it
@@ -51,6 +53,7 @@ final class Participants implements AutoCloseable {
    */
   private record Planned(
     String name,
+    List<Path> adapters,
     Path origin,
     Model model,
     QuantizationPlan plan,
@@ -83,10 +86,10 @@ final class Participants implements AutoCloseable {
    * @param options how to run
    * @param models GGUF files and checkpoints, the base first; no two the same
    * @param making what further variants are made from the base
-   * @throws IOException if a model does not exist, the base cannot be opened, a plan cannot be carried out, or a file to be kept is in
-   *     the way
+   * @throws IOException if a model or adapter does not exist, the base cannot be opened or its adapter does not fit, a plan cannot be
+   *     carried out, or a file to be kept is in the way
    */
-  static Participants open(Console console, MeasureOptions options, List<Path> models, Making making)
+  static Participants open(Console console, MeasureOptions options, List<MeasuredModel> models, Making making)
     throws IOException {
     Participants result = new Participants(console, options, making);
     try {
@@ -108,11 +111,11 @@ final class Participants implements AutoCloseable {
     return inputs;
   }
 
-  private void plan(List<Path> models) throws IOException {
+  private void plan(List<MeasuredModel> models) throws IOException {
     List<String> names = names(models, making.variants().stream().map(Variant::name).toList());
-    Path base = models.getFirst();
-    Model baseModel = open(base);
-    participants.add(participant(names.getFirst(), base, baseModel));
+    Path base = models.getFirst().path();
+    Model baseModel = open(models.getFirst());
+    participants.add(participant(names.getFirst(), models.getFirst(), baseModel));
     for (int i = 1; i < models.size(); i++) {
       participants.add(variant(names.get(i), models.get(i)));
     }
@@ -129,7 +132,7 @@ final class Participants implements AutoCloseable {
       }
       Path fileName = fileName(base, variant.fileName());
       participants.add(
-        new Planned(name, base, baseModel, plan, fileName, "quantizing to " + name, Optional.of(variant))
+        new Planned(name, List.of(), base, baseModel, plan, fileName, "quantizing to " + name, Optional.of(variant))
       );
     }
   }
@@ -148,30 +151,50 @@ final class Participants implements AutoCloseable {
     );
   }
 
-  private Model open(Path path) throws IOException {
-    Model model = Models.open(path);
+  /** Opens a model and checks that its adapters, which llama.cpp is going to load, fit it. */
+  private Model open(MeasuredModel measured) throws IOException {
+    Model model = Models.open(measured.path());
     opened.add(model);
     inputs.addAll(Output.inputs(model));
+    for (Path path : measured.adapters()) {
+      try (LoraAdapter adapter = LoraAdapter.open(path, model)) {
+        if (!adapter.files().equals(List.of(path))) {
+          throw new FormatException(path, "an adapter of PEFT, llama.cpp needs one in GGUF (attar merge takes both)");
+        }
+      }
+      inputs.add(path);
+    }
     return model;
   }
 
   /** A GGUF file as it is, a checkpoint converted. */
-  private Participant participant(String name, Path path, Model model) throws IOException {
+  private Participant participant(String name, MeasuredModel measured, Model model) throws IOException {
+    Path path = measured.path();
     if (model instanceof GgufModel) {
-      return new Present(Subject.of(name, path));
+      return new Present(new Subject(name, path, path, measured.adapters(), Optional.empty()));
     }
     OutputType type = OutputType.AUTO.resolve(model);
     QuantizationPlan plan = QuantizationPlan.convert(model, type);
     plan.requireNoProblems();
     String called = name + " (" + type + ")";
     Path fileName = fileName(path, type.name());
-    return new Planned(called, path, model, plan, fileName, "converting " + name, Optional.empty());
+    return new Planned(
+      called,
+      measured.adapters(),
+      path,
+      model,
+      plan,
+      fileName,
+      "converting " + name,
+      Optional.empty()
+    );
   }
 
-  private Participant variant(String name, Path path) throws IOException {
+  private Participant variant(String name, MeasuredModel measured) throws IOException {
+    Path path = measured.path();
     try {
-      Model model = open(path);
-      Participant participant = participant(name, path, model);
+      Model model = open(measured);
+      Participant participant = participant(name, measured, model);
       if (participant instanceof Present) {
         // What was read of it, its vocabulary above all, is not needed again.
         opened.remove(model);
@@ -179,7 +202,7 @@ final class Participants implements AutoCloseable {
       }
       return participant;
     } catch (IOException e) {
-      if (Files.notExists(path)) {
+      if (Files.notExists(path) || measured.adapters().stream().anyMatch(Files::notExists)) {
         throw e;
       }
       inputs.add(path);
@@ -269,7 +292,7 @@ final class Participants implements AutoCloseable {
         }
         case GPTQ -> makeByGptq(planned, file);
       }
-      return new Subject(planned.name(), file, planned.origin(), List.of(), Optional.empty());
+      return new Subject(planned.name(), file, planned.origin(), planned.adapters(), Optional.empty());
     } catch (FormatException | QuantizationException e) {
       if (base == null) {
         throw e;
@@ -337,13 +360,13 @@ final class Participants implements AutoCloseable {
   /**
    * What models are called: their files' names without ending; where two are called the same, with the folder before it.
    *
-   * @param models paths, no two to the same file
+   * @param models no two the same
    * @param taken names that are others' already
    */
-  static List<String> names(List<Path> models, List<String> taken) {
-    List<String> names = new ArrayList<>(models.stream().map(ModelArgument::name).toList());
+  static List<String> names(List<MeasuredModel> models, List<String> taken) {
+    List<String> names = new ArrayList<>(models.stream().map(MeasuredModel::name).toList());
     lengthen(names, taken, i -> {
-      Path parent = models.get(i).toAbsolutePath().normalize().getParent();
+      Path parent = models.get(i).path().toAbsolutePath().normalize().getParent();
       return (parent == null || parent.getFileName() == null ? "" : parent.getFileName() + "/") + names.get(i);
     });
     lengthen(names, taken, i -> models.get(i).toString());

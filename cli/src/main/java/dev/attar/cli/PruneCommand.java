@@ -22,6 +22,7 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
@@ -111,7 +112,7 @@ final class PruneCommand implements Callable<Integer> {
 
   private Path source;
   private Optional<FileType> fileType = Optional.empty();
-  private PruneOutput out;
+  private ModelOutput out;
   private Calibration calibration; // null without a text
 
   PruneCommand(Console console) {
@@ -133,17 +134,10 @@ final class PruneCommand implements Callable<Integer> {
       ? StructureReport.word(cuts.structure()) + "-" + target.get().name()
       : sparse.method().word() + "-" + sparse.sparsity().name();
     String typed = name + fileType.map(given -> "-" + given.name()).orElse("");
-    out = PruneOutput.of(output != null ? output : ModelArgument.outputName(source, typed.toLowerCase(Locale.ROOT)));
+    out = ModelOutput.of(output != null ? output : ModelArgument.outputName(source, typed.toLowerCase(Locale.ROOT)));
     requireFittingOutput();
     try (Model opened = Models.open(source)) {
-      if (out.isFolder() && !PruneOutput.isCheckpoint(opened)) {
-        throw Usage.error(
-          spec,
-          "a Hugging Face folder is made of a Hugging Face model only, " +
-            source +
-            " is a GGUF file: expected an output named *.gguf"
-        );
-      }
+      out.requireSource(spec, opened);
       if (calibration != null) {
         calibration.check();
       }
@@ -157,14 +151,7 @@ final class PruneCommand implements Callable<Integer> {
   }
 
   private FileType fileType() {
-    FileType found = FileType.byName(type).orElseThrow(() -> Usage.error(spec, FileTypes.unknown(type)));
-    if (found.importanceRequired()) {
-      throw Usage.error(
-        spec,
-        "--type " + type + " needs an importance matrix: prune first, then attar quantize --calibration TEXT"
-      );
-    }
-    return found;
+    return FileTypes.withoutImportance(spec, type, "prune");
   }
 
   /**
@@ -188,11 +175,8 @@ final class PruneCommand implements Callable<Integer> {
     }
     if (type == null) {
       forbid(typing.given(), "--type");
-    } else if (typing.given().contains("--allow-requantize")) {
-      throw Usage.error(
-        spec,
-        "--allow-requantize is for attar quantize, attar prune takes quantized models with a warning"
-      );
+    } else {
+      typing.forbidRequantize(spec);
     }
     if (cuts.structure() != null) {
       return Optional.of(requireSenseOfStructure(hasText));
@@ -278,10 +262,7 @@ final class PruneCommand implements Callable<Integer> {
     }
     String given = type != null ? "--type" : cuts.nonUniform() ? "--non-uniform" : resume ? "--resume" : null;
     if (given != null) {
-      throw Usage.error(
-        spec,
-        given + " is for a GGUF file, " + out.path() + " is a Hugging Face folder: expected an output named *.gguf"
-      );
+      throw out.noFolder(spec, given);
     }
   }
 
@@ -296,15 +277,17 @@ final class PruneCommand implements Callable<Integer> {
   }
 
   private void cut(Model opened, CutTarget target) throws IOException, InterruptedException {
-    PruneTypes types = PruneTypes.of(opened, quantize());
+    ModelTypes types = ModelTypes.of(opened, quantize());
     StructurePruning pruning = new StructurePruning(
       console,
       writing.quiet(),
       opened,
+      opened,
       target,
       structureOptions(),
       calibration,
-      types
+      types,
+      Map.of()
     );
     if (!dryRun) {
       out.check(opened, writing.overwrite(), inputs(opened));

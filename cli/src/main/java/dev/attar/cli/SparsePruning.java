@@ -68,7 +68,7 @@ record SparsePruning(
    *
    * @throws IOException if not; the message names a tensor
    */
-  void check(PruneOutput out) throws IOException {
+  void check(ModelOutput out) throws IOException {
     QuantizationPlan plan = QuantizationPlan.quantize(model, types(out));
     GptqRun.requirePrunable(plan, pruner);
     if (!quantizes()) {
@@ -91,12 +91,12 @@ record SparsePruning(
   }
 
   /** The types of what is written as a GGUF file. A folder keeps those of its source. */
-  QuantizeOptions types(PruneOutput out) {
+  QuantizeOptions types(ModelOutput out) {
     boolean encoded = isEncoded();
     if (quantize.isPresent()) {
       return quantize.get().withAllowRequantize(encoded);
     }
-    FileType own = switch (PruneTypes.of(model, Optional.empty()).own()) {
+    FileType own = switch (ModelTypes.of(model, Optional.empty()).own()) {
       case F32 -> FileType.F32;
       case BF16 -> FileType.BF16;
       default -> FileType.F16;
@@ -109,7 +109,7 @@ record SparsePruning(
    *
    * @param check looks at the output before it gets its name
    */
-  SparseReport run(PruneOutput out, OutputCheck check) throws IOException, InterruptedException {
+  SparseReport run(ModelOutput out, OutputCheck check) throws IOException, InterruptedException {
     if (!out.isFolder()) {
       Written written = write(out.path(), types(out), check);
       return report(written, out.path());
@@ -124,7 +124,7 @@ record SparsePruning(
       ) {
         HuggingFaceWriter.write(
           pruned,
-          PruneOutput.checkpoint(model),
+          ModelOutput.checkpoint(model),
           layers(),
           out.path(),
           writing.overwrite(),

@@ -40,7 +40,7 @@ final class SparseReport {
   private final ModelSummary before;
   private final ModelSummary after;
   private final List<String> warnings = new ArrayList<>();
-  private PruneOutput out;
+  private ModelOutput out;
   private double seconds;
   private OptionalLong compressed = OptionalLong.empty();
   private OptionalLong compressedBase = OptionalLong.empty();
@@ -64,7 +64,7 @@ final class SparseReport {
   }
 
   /** Says that it was written. */
-  void setWritten(PruneOutput output, double took) {
+  void setWritten(ModelOutput output, double took) {
     out = output;
     seconds = took;
   }

@@ -2,7 +2,10 @@ package dev.attar.cli;
 
 import dev.attar.formats.Metadata;
 import dev.attar.formats.TensorInfo;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
+import java.util.Map;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
@@ -68,6 +71,24 @@ record SpeedPrediction(double prompt, double generation) {
   /** What is to be expected of a model by its work and that of the one that it was made of. */
   static SpeedPrediction of(Work before, Work after) {
     return new SpeedPrediction(before.operations / after.operations, before.bytes / after.bytes);
+  }
+
+  /** In one line. */
+  String line() {
+    return String.format(
+      Locale.ROOT,
+      "predicted speed: prompt %.2f times, generation %.2f times that of the whole model in the same types",
+      prompt,
+      generation
+    );
+  }
+
+  /** For programs. */
+  Map<String, Object> json() {
+    Map<String, Object> json = new LinkedHashMap<>();
+    json.put("prompt", prompt);
+    json.put("generation", generation);
+    return json;
   }
 
   /** The layer that a tensor belongs to; -1 for none. */

@@ -5,7 +5,6 @@ import dev.attar.formats.Metadata;
 import dev.attar.formats.MetadataValue;
 import dev.attar.formats.Model;
 import dev.attar.formats.OutputCheck;
-import dev.attar.formats.Tensor;
 import dev.attar.formats.architecture.HuggingFaceWriter;
 import dev.attar.prune.structure.Anatomy;
 import dev.attar.prune.structure.Cut;
@@ -43,11 +42,13 @@ final class StructurePruning implements StructureListener {
 
   private final Console console;
   private final boolean quiet;
+  private final Model original;
   private final Model model;
   private final CutTarget target;
   private final StructureOptions options; // but for the step
   private final Calibration calibration;
-  private final PruneTypes types;
+  private final ModelTypes types;
+  private final Map<String, MetadataValue> marks;
   private final Anatomy anatomy;
   private final Ladder ladder;
   private final QuantizationPlan whole;
@@ -61,35 +62,51 @@ final class StructurePruning implements StructureListener {
    *
    * @param console where to show how it goes
    * @param quiet whether not to show it
+   * @param original what the result is compared with: the model, or what that was made of
+   * @param model the model
    * @param target how much is removed
    * @param options what is removed, and how; its step does not count
    * @param calibration the text, and how models run
    * @param types what types tensors get
+   * @param marks what the result says of itself beside what this has removed
    * @throws IOException if nothing can be removed; the message says why
    */
   StructurePruning(
     Console console,
     boolean quiet,
+    Model original,
     Model model,
     CutTarget target,
     StructureOptions options,
     Calibration calibration,
-    PruneTypes types
+    ModelTypes types,
+    Map<String, MetadataValue> marks
   ) throws IOException {
     this.console = console;
     this.quiet = quiet;
+    this.original = original;
     this.model = model;
     this.target = target;
     this.options = options;
     this.calibration = calibration;
     this.types = types;
+    this.marks = Map.copyOf(marks);
     anatomy = Anatomy.of(model);
     anatomy.require(options.structure(), options.nonUniform());
     ladder = ladder(options.multiple());
-    whole = types.plan(model);
+    whole = types.plan(original);
     whole.requireNoProblems();
     wholeWork = SpeedPrediction.Work.of(whole.metadata(), whole.infos());
-    types.warning(options.structure()).ifPresent(warnings::add);
+    // Whole layers go without a look at their weights. Of others columns are chosen, which blocks do not allow.
+    Optional<String> changed = Optional.of("what loses columns or is fitted anew").filter(
+      _ -> options.structure() != Structure.LAYERS
+    );
+    types.warning(changed, "prune the original").ifPresent(warnings::add);
+  }
+
+  /** Does not say which device computes: the user knows by now. */
+  void omitDevice() {
+    announced = true;
   }
 
   private Ladder ladder(int multiple) {
@@ -217,6 +234,7 @@ final class StructurePruning implements StructureListener {
     values.put(KEYS + "calibration", MetadataValue.string(calibration.name()));
     values.put(KEYS + "tokens", MetadataValue.uint64(tokens));
     values.put(KEYS + "context", MetadataValue.uint32(options.context()));
+    values.putAll(marks);
     return plan.withMetadata(Metadata.of(values));
   }
 
@@ -236,7 +254,7 @@ final class StructurePruning implements StructureListener {
   private StructureReport report(Ladder.Step step, QuantizationPlan plan) {
     StructureReport report = new StructureReport(
       new StructureReport.Choice(model.source(), options, anatomy, target, step, nearer(step)),
-      ModelSummary.of(model.tensors().stream().map(Tensor::info).toList()),
+      ModelSummary.of(original),
       plan,
       prediction(plan)
     );
@@ -271,7 +289,7 @@ final class StructurePruning implements StructureListener {
    * @param out what is written
    * @param overwrite whether it may replace what is there
    */
-  StructureReport run(PruneOutput out, boolean overwrite) throws IOException, InterruptedException {
+  StructureReport run(ModelOutput out, boolean overwrite) throws IOException, InterruptedException {
     long started = System.nanoTime();
     Ladder.Step step = step();
     requirePossible(step, out);
@@ -304,12 +322,12 @@ final class StructurePruning implements StructureListener {
   }
 
   /** Checks, before time is spent, that what is left can be written. */
-  private void requirePossible(Ladder.Step step, PruneOutput out) throws IOException {
+  private void requirePossible(Ladder.Step step, ModelOutput out) throws IOException {
     example(step).requireNoProblems();
     if (out.isFolder()) {
       Cut cut = ladder.example(anatomy, step);
       try (Model left = CutModel.of(model, cut, Map.of())) {
-        long _ = HuggingFaceWriter.check(left, PruneOutput.checkpoint(model), cut.numbers());
+        long _ = HuggingFaceWriter.check(left, ModelOutput.checkpoint(model), cut.numbers());
       }
     }
   }
@@ -383,7 +401,7 @@ final class StructurePruning implements StructureListener {
           write(made.cut, written, file, "writing trial model");
           Path base = asItIs ? runnable : folder.path().resolve("whole.gguf");
           if (!asItIs) {
-            write(model, whole, base, "writing the whole model in the same types");
+            write(original, whole, base, "writing the whole model in the same types");
           }
           return MeasuredSpeed.of(base, file, calibration, progress);
         }
@@ -397,7 +415,7 @@ final class StructurePruning implements StructureListener {
       );
     }
 
-    void write(PruneOutput out, boolean overwrite) throws IOException, InterruptedException {
+    void write(ModelOutput out, boolean overwrite) throws IOException, InterruptedException {
       LoadCheck load = new LoadCheck(out.path(), calibration.threads(), calibration.patience());
       OutputCheck check = file -> {
         at("loading the result in llama.cpp", 0, 1, "models");
@@ -406,7 +424,7 @@ final class StructurePruning implements StructureListener {
       try (Made made = new Made(result)) {
         written = plan(made.cut, step, result);
         if (out.isFolder()) {
-          Path checkpoint = PruneOutput.checkpoint(model);
+          Path checkpoint = ModelOutput.checkpoint(model);
           HuggingFaceWriter.write(
             made.cut,
             checkpoint,

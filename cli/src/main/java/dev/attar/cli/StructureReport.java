@@ -53,7 +53,7 @@ final class StructureReport {
   private final List<String> warnings = new ArrayList<>();
   private Optional<StructureResult> result = Optional.empty();
   private Optional<MeasuredSpeed> measured = Optional.empty();
-  private Optional<PruneOutput> out = Optional.empty();
+  private Optional<ModelOutput> out = Optional.empty();
   private double seconds;
 
   /**
@@ -85,6 +85,16 @@ final class StructureReport {
     warnings.add(warning);
   }
 
+  /** What was warned of. */
+  List<String> warnings() {
+    return List.copyOf(warnings);
+  }
+
+  /** What was written; empty if nothing was. */
+  Optional<Path> output() {
+    return out.map(ModelOutput::path);
+  }
+
   /** Says what was found out. */
   void setResult(StructureResult found) {
     result = Optional.of(found);
@@ -96,7 +106,7 @@ final class StructureReport {
   }
 
   /** Says that it was written. */
-  void setWritten(PruneOutput output, double took) {
+  void setWritten(ModelOutput output, double took) {
     out = Optional.of(output);
     seconds = took;
   }
@@ -123,7 +133,8 @@ final class StructureReport {
     return out.isPresent() ? out.get().bytes() : plan.fileBytes();
   }
 
-  private void printText(PrintStream people, boolean verbose) throws IOException {
+  /** Tells people. */
+  void printText(PrintStream people, boolean verbose) throws IOException {
     String now = "now " + Text.size(before.bytes()) + ", " + Text.count(before.parameters()) + " parameters";
     String then = Text.size(writtenBytes()) + ", " + Text.count(after.parameters()) + " parameters";
     people.println(
@@ -140,14 +151,7 @@ final class StructureReport {
     people.println("  " + after.types());
     people.println("  " + removed());
     found().forEach(line -> people.println("  " + line));
-    people.println(
-      String.format(
-        Locale.ROOT,
-        "  predicted speed: prompt %.2f times, generation %.2f times that of the whole model in the same types",
-        predicted.prompt(),
-        predicted.generation()
-      )
-    );
+    people.println("  " + predicted.line());
     measured.ifPresent(speed ->
       people.println(
         "  measured speed: prompt " + speed.prompt().text() + ", generation " + speed.generation().text() + " times"
@@ -327,7 +331,8 @@ final class StructureReport {
     return Double.isNaN(value) ? "" : Text.number(value, 3);
   }
 
-  private Map<String, Object> json() throws IOException {
+  /** For programs. */
+  Map<String, Object> json() throws IOException {
     Map<String, Object> json = new LinkedHashMap<>();
     json.put("model", choice.model.toString());
     json.put("structure", word(choice.options.structure()));
@@ -351,10 +356,7 @@ final class StructureReport {
     Map<String, Object> types = new LinkedHashMap<>();
     after.byType().forEach((type, total) -> types.put(type.toString(), total));
     json.put("types", types);
-    Map<String, Object> speed = new LinkedHashMap<>();
-    speed.put("prompt", predicted.prompt());
-    speed.put("generation", predicted.generation());
-    json.put("predicted_speed", speed);
+    json.put("predicted_speed", predicted.json());
     measured.ifPresent(times -> json.put("measured_speed", times.json()));
     result.ifPresent(found -> {
       json.put("tokens", found.tokens());

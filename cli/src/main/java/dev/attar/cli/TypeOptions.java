@@ -7,6 +7,7 @@ import dev.attar.quant.QuantizeOptions;
 import dev.attar.quant.TensorTypeRule;
 import java.util.ArrayList;
 import java.util.List;
+import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 
 /** Options for which tensor gets which type. */
@@ -81,6 +82,16 @@ final class TypeOptions {
       given.add("--allow-requantize");
     }
     return given;
+  }
+
+  /** Refuses {@code --allow-requantize} in a command that quantizes what is quantized already, with a warning. */
+  void forbidRequantize(CommandSpec command) {
+    if (allowRequantize) {
+      throw Usage.error(
+        command,
+        "--allow-requantize is for attar quantize, attar " + command.name() + " takes quantized models with a warning"
+      );
+    }
   }
 
   /** What has no effect in a plan: a mistyped name would otherwise show only in the result. */

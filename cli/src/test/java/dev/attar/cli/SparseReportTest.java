@@ -103,7 +103,7 @@ class SparseReportTest {
         plan,
         new SparseReport.Removed(PruneMethod.WANDA, sparsity, 28, 2_350_000, 1_170_000, 256)
       );
-      report.setWritten(PruneOutput.of(file), 1.5);
+      report.setWritten(ModelOutput.of(file), 1.5);
       report.setCompressed(3_100_000, 5_200_000);
       report.addWarning("a thing");
       return report;

@@ -2,6 +2,9 @@ package dev.attar.cli;
 
 import dev.attar.formats.Metadata;
 import dev.attar.formats.MetadataValue;
+import dev.attar.formats.Model;
+import dev.attar.formats.Models;
+import dev.attar.formats.Tensor;
 import dev.attar.formats.TensorInfo;
 import dev.attar.formats.TensorType;
 import dev.attar.formats.gguf.GgufWriter;
@@ -11,6 +14,7 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -59,18 +63,7 @@ final class TestModels {
       new TensorInfo("blk.0.attn_k.weight", TensorType.F32, new long[] { 96, 32 }),
       new TensorInfo("output_norm.weight", TensorType.F32, new long[] { 96 })
     );
-    Random random = new Random(1);
-    try (GgufWriter writer = GgufWriter.create(file, Metadata.of(metadata), tensors, false)) {
-      for (int i = 0; i < tensors.size(); i++) {
-        ByteBuffer values = ByteBuffer.allocate((int) tensors.get(i).bytes()).order(ByteOrder.LITTLE_ENDIAN);
-        while (values.hasRemaining()) {
-          values.putFloat((float) random.nextGaussian());
-        }
-        writer.write(i, 0, values.array(), 0, values.capacity());
-      }
-      writer.commit();
-    }
-    return file;
+    return write(file, Metadata.of(metadata), tensors, 1);
   }
 
   /** Writes a model of one matrix of zeros in single precision. The file is sparse: it takes hardly any room. */
@@ -85,6 +78,43 @@ final class TestModels {
     try (RandomAccessFile out = new RandomAccessFile(file.toFile(), "rw")) {
       out.write(header.array(), 0, dataOffset);
       out.setLength(dataOffset + 4 * rowLength * rows);
+    }
+    return file;
+  }
+
+  /** Writes a LoRA adapter with random factors of this rank for tensors of the checkpoint that the project carries, as llama.cpp has it. */
+  static Path adapter(Path file, String architecture, int rank, String... targets) throws IOException {
+    Map<String, MetadataValue> metadata = new LinkedHashMap<>();
+    metadata.put("general.architecture", MetadataValue.string(architecture));
+    metadata.put("general.type", MetadataValue.string("adapter"));
+    metadata.put("adapter.type", MetadataValue.string("lora"));
+    metadata.put("adapter.lora.alpha", MetadataValue.float32(rank));
+    List<TensorInfo> infos = new ArrayList<>();
+    try (Model sample = Models.open(SAMPLE)) {
+      for (Tensor tensor : sample.tensors()) {
+        TensorInfo info = tensor.info();
+        if (List.of(targets).contains(info.name())) {
+          infos.add(new TensorInfo(info.name() + ".lora_a", TensorType.F32, new long[] { info.rowLength(), rank }));
+          infos.add(new TensorInfo(info.name() + ".lora_b", TensorType.F32, new long[] { rank, info.rows() }));
+        }
+      }
+    }
+    return write(file, Metadata.of(metadata), infos, 0.1);
+  }
+
+  /** Writes tensors of normal values. */
+  private static Path write(Path file, Metadata metadata, List<TensorInfo> tensors, double deviation)
+    throws IOException {
+    Random random = new Random(1);
+    try (GgufWriter writer = GgufWriter.create(file, metadata, tensors, false)) {
+      for (int i = 0; i < tensors.size(); i++) {
+        ByteBuffer values = ByteBuffer.allocate((int) tensors.get(i).bytes()).order(ByteOrder.LITTLE_ENDIAN);
+        while (values.hasRemaining()) {
+          values.putFloat((float) (deviation * random.nextGaussian()));
+        }
+        writer.write(i, 0, values.array(), 0, values.capacity());
+      }
+      writer.commit();
     }
     return file;
   }

@@ -15,6 +15,7 @@ import java.nio.file.StandardOpenOption;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
 import java.util.Base64;
+import java.util.List;
 import java.util.Map;
 import java.util.UUID;
 import java.util.regex.Matcher;
@@ -50,7 +51,17 @@ public final class HtmlReport {
    * @throws IOException if the file cannot be written, or if this build carries no charting library
    */
   public static void write(Comparison comparison, Path out, boolean overwrite) throws IOException {
-    byte[] page = page(comparison).getBytes(StandardCharsets.UTF_8);
+    write(comparison, List.of(), out, overwrite);
+  }
+
+  /**
+   * The same with more findings.
+   *
+   * @param findings what else there is to say of the comparison, sentences that come before the others
+   */
+  public static void write(Comparison comparison, List<String> findings, Path out, boolean overwrite)
+    throws IOException {
+    byte[] page = page(comparison, findings).getBytes(StandardCharsets.UTF_8);
     Path target = GgufWriter.checkOutput(out, overwrite);
     Path temporary = target.resolveSibling("." + UUID.randomUUID() + ".html.part");
     try {
@@ -81,7 +92,7 @@ public final class HtmlReport {
     }
   }
 
-  private static String page(Comparison comparison) throws IOException {
+  private static String page(Comparison comparison, List<String> findings) throws IOException {
     SummaryTable table = SummaryTable.of(comparison);
     String charts = charts();
     String script = resource("report.js");
@@ -98,7 +109,7 @@ public final class HtmlReport {
       "summary",
       escape(MarkdownTable.of(table)),
       "data",
-      ReportData.json(comparison, table),
+      ReportData.json(comparison, findings, table),
       "charts",
       charts,
       "script",

@@ -32,6 +32,7 @@ import java.util.Optional;
 import java.util.Set;
 import java.util.function.Function;
 import java.util.stream.Collectors;
+import java.util.stream.Stream;
 
 /** The data of the HTML report, as {@code report.js} reads it: texts that are ready to be shown, and numbers for the charts. */
 final class ReportData {
@@ -61,19 +62,19 @@ final class ReportData {
   }
 
   /** JSON that can stand in a {@code script} element: no {@code <} in it. */
-  static String json(Comparison comparison, SummaryTable table) {
+  static String json(Comparison comparison, List<String> findings, SummaryTable table) {
     try {
-      return MAPPER.writeValueAsString(new ReportData(comparison).all(table)).replace("<", "\\u003c");
+      return MAPPER.writeValueAsString(new ReportData(comparison).all(findings, table)).replace("<", "\\u003c");
     } catch (JsonProcessingException e) {
       throw new IllegalStateException(e);
     }
   }
 
-  private Map<String, Object> all(SummaryTable table) {
+  private Map<String, Object> all(List<String> findings, SummaryTable table) {
     Map<String, Object> all = new LinkedHashMap<>();
     all.put("title", title(comparison));
     all.put("about", about());
-    all.put("findings", Findings.of(comparison));
+    all.put("findings", Stream.concat(findings.stream(), Findings.of(comparison).stream()).toList());
     all.put("columns", table.columns());
     all.put("rows", table.rows().stream().map(ReportData::row).toList());
     all.put("markdown", MarkdownTable.of(table));

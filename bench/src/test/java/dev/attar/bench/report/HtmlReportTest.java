@@ -286,6 +286,8 @@ class HtmlReportTest {
     assertThrows(FileAlreadyExistsException.class, () -> HtmlReport.write(Comparisons.of(1), file, false));
     assertEquals("mine", Files.readString(file));
     HtmlReport.write(Comparisons.of(1), file, true);
+    HtmlReport.write(Comparisons.of(1), List.of("what else there is to say"), file, true);
+    assertTrue(Files.readString(file).contains("\"findings\":[\"what else there is to say\","));
     assertTrue(Files.readString(file).startsWith("<!doctype html>"));
     assertThrows(NoSuchFileException.class, () ->
       HtmlReport.write(Comparisons.of(1), folder.resolve("no/r.html"), false)

@@ -8,7 +8,6 @@ import dev.attar.formats.TensorInfo;
 import dev.attar.formats.TensorType;
 import dev.attar.formats.architecture.OutputType;
 import dev.attar.formats.gguf.GgufModel;
-import dev.attar.prune.structure.Structure;
 import dev.attar.quant.FileType;
 import dev.attar.quant.QuantizationPlan;
 import dev.attar.quant.QuantizeOptions;
@@ -18,20 +17,20 @@ import java.util.Map;
 import java.util.Optional;
 
 /**
- * In what types a model is written of which something was removed.
+ * In what types a model is written of which something was removed, or changed.
  *
  * @param own the type of matrices that keep the source's, if it is not quantized
  * @param encoded whether the source is quantized
  * @param quantize the types that the user wants; empty for the source's
  */
-record PruneTypes(OutputType own, boolean encoded, Optional<QuantizeOptions> quantize) {
+record ModelTypes(OutputType own, boolean encoded, Optional<QuantizeOptions> quantize) {
   /**
    * The types for a model.
    *
    * @param source the whole model
    * @param wanted what the user wants its types to be; empty for the source's
    */
-  static PruneTypes of(Model source, Optional<QuantizeOptions> wanted) {
+  static ModelTypes of(Model source, Optional<QuantizeOptions> wanted) {
     List<TensorType> matrices = source
       .tensors()
       .stream()
@@ -41,7 +40,7 @@ record PruneTypes(OutputType own, boolean encoded, Optional<QuantizeOptions> qua
       .toList();
     boolean encoded = matrices.stream().anyMatch(TensorType::isQuantized);
     boolean single = source instanceof GgufModel && matrices.stream().allMatch(type -> type == TensorType.F32);
-    return new PruneTypes(
+    return new ModelTypes(
       single ? OutputType.F32 : OutputType.AUTO.resolve(source),
       encoded,
       wanted.map(options -> encoded ? options.withAllowRequantize(true) : options)
@@ -49,11 +48,11 @@ record PruneTypes(OutputType own, boolean encoded, Optional<QuantizeOptions> qua
   }
 
   /** The same without the user's wishes. */
-  PruneTypes asTheyAre() {
-    return new PruneTypes(own, encoded, Optional.empty());
+  ModelTypes asTheyAre() {
+    return new ModelTypes(own, encoded, Optional.empty());
   }
 
-  /** What a model becomes: the source, or what is left of it. */
+  /** What a model becomes: the source, or what was made of it. */
   QuantizationPlan plan(Model model) {
     if (quantize.isPresent()) {
       return QuantizationPlan.quantize(model, quantize.get());
@@ -65,7 +64,7 @@ record PruneTypes(OutputType own, boolean encoded, Optional<QuantizeOptions> qua
   private static QuantizationPlan copy(Model model) {
     QuantizationPlan plan = QuantizationPlan.quantize(model, QuantizeOptions.of(FileType.COPY));
     Map<String, MetadataValue> values = new LinkedHashMap<>(plan.metadata().values());
-    values.keySet().removeIf(PruneTypes::tellsOfQuantization);
+    values.keySet().removeIf(ModelTypes::tellsOfQuantization);
     model
       .metadata()
       .values()
@@ -84,23 +83,22 @@ record PruneTypes(OutputType own, boolean encoded, Optional<QuantizeOptions> qua
   /**
    * What the user should know of a source that is quantized, one line; empty if nothing.
    *
-   * @param structure what is removed
+   * @param changed what cannot keep its type, {@code what loses columns}; empty if everything keeps it
+   * @param better what to do instead, {@code prune the original}
    */
-  Optional<String> warning(Structure structure) {
+  Optional<String> warning(Optional<String> changed, String better) {
     if (!encoded) {
       return Optional.empty();
     }
     if (quantize.isPresent()) {
-      return Optional.of(
-        "the model is quantized already, to quantize it again costs accuracy: better prune the original"
-      );
+      return Optional.of("the model is quantized already, to quantize it again costs accuracy: better " + better);
     }
-    // Whole layers go without a look at their weights. Of others columns are chosen, which blocks do not allow.
-    return structure == Structure.LAYERS
-      ? Optional.empty()
-      : Optional.of(
-          "the model is quantized already: what loses columns or is fitted anew is written in F16, which is larger, unless a " +
-            "type is given (-t): better prune the original"
-        );
+    return changed.map(
+      what ->
+        "the model is quantized already: " +
+        what +
+        " is written in F16, which is larger, unless a type is given (-t): better " +
+        better
+    );
   }
 }

@@ -10,22 +10,24 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.stream.Stream;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.ParameterException;
 
 /**
- * What a pruned model is written as.
+ * What a model is written as that was made of another.
  *
  * @param path its name
  * @param isFolder whether it is a Hugging Face folder, not a GGUF file
  */
-record PruneOutput(Path path, boolean isFolder) {
+record ModelOutput(Path path, boolean isFolder) {
   /** Endings that are likely meant for a file. */
   private static final List<String> NO_FOLDER = List.of(".safetensors", ".bin", ".pt", ".pth", ".json");
 
   /** What a name stands for: a folder if it does not end in {@code .gguf}. */
-  static PruneOutput of(Path path) {
+  static ModelOutput of(Path path) {
     Path name = path.getFileName();
     boolean isFile = name != null && name.toString().toLowerCase(Locale.ROOT).endsWith(".gguf");
-    return new PruneOutput(path, !isFile);
+    return new ModelOutput(path, !isFile);
   }
 
   /** The folder of the checkpoint that a model is, beside its output. */
@@ -34,9 +36,24 @@ record PruneOutput(Path path, boolean isFolder) {
     return Files.isDirectory(source) ? source : source.toAbsolutePath().getParent();
   }
 
-  /** Whether a model can become a folder: if it is one. */
-  static boolean isCheckpoint(Model model) {
-    return !(model instanceof GgufModel);
+  /** Checks that an output of this kind can be made of a model: a folder only of one. */
+  void requireSource(CommandSpec command, Model model) {
+    if (isFolder && model instanceof GgufModel) {
+      throw Usage.error(
+        command,
+        "a Hugging Face folder is made of a Hugging Face model only, " +
+          model.source() +
+          " is a GGUF file: expected an output named *.gguf"
+      );
+    }
+  }
+
+  /** Says that an option does not go with a folder. */
+  ParameterException noFolder(CommandSpec command, String option) {
+    return Usage.error(
+      command,
+      option + " is for a GGUF file, " + path + " is a Hugging Face folder: expected an output named *.gguf"
+    );
   }
 
   /**

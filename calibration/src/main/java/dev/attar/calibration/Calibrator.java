@@ -9,6 +9,7 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Optional;
 
 /**
  * Measures what enters a model's linear layers while it reads texts: llama.cpp runs it, in a process of its own.
@@ -31,6 +32,9 @@ public final class Calibrator implements AutoCloseable {
 
   // Texts, their tokens and sums of squares; matrices are not in the heap.
   private static final List<String> JVM = List.of("-Xms32m", "-Xmx2g", "--add-modules", "jdk.incubator.vector");
+
+  /** Tokens for each column of the widest input below which statistics are too uncertain to say nothing. */
+  private static final int FEW_TOKENS = 4;
 
   /** The longest window, in tokens. */
   public static final int MOST_CONTEXT = 1 << 20;
@@ -157,6 +161,18 @@ public final class Calibrator implements AutoCloseable {
   /** Number of tokens in all windows. */
   public long tokens() {
     return opened.tokens();
+  }
+
+  /**
+   * What the user should know, one line, if the tokens are too few for statistics of some columns; empty if they are enough.
+   *
+   * @param widest the most columns of an input that is measured
+   */
+  public Optional<String> fewTokens(int widest) {
+    long enough = (long) FEW_TOKENS * widest;
+    return tokens() >= enough
+      ? Optional.empty()
+      : Optional.of(tokens() + " tokens are few for rows of " + widest + ", better take at least " + enough);
   }
 
   /** What enters linear layers, in the order of the computation. */

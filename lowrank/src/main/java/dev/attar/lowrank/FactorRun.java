@@ -42,9 +42,6 @@ import java.util.Set;
 /** Factorizes the linear layers of a model's blocks, one after the other. */
 public final class FactorRun {
 
-  /** Tokens for each column of a layer below which statistics are too uncertain to say nothing. */
-  private static final int FEW_TOKENS = 4;
-
   /** Multiplications that measuring what each tensor's error does may take: about an hour of two processors. */
   static final double PROBE_WORK = 2e13;
 
@@ -365,11 +362,7 @@ public final class FactorRun {
       }
       widest = Math.max(widest, work.columns());
     }
-    if (calibrator.tokens() < (long) FEW_TOKENS * widest) {
-      warn(
-        calibrator.tokens() + " tokens are few for rows of " + widest + ", better take at least " + FEW_TOKENS * widest
-      );
-    }
+    calibrator.fewTokens(widest).ifPresent(this::warn);
   }
 
   private void forAllMeasured(Calibrator calibrator) throws IOException, InterruptedException {

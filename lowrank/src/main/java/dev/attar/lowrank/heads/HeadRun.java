@@ -31,9 +31,6 @@ import java.util.Set;
 /** A run over the layers: measures what enters queries and outputs, as many at once as fit the memory, and works on each. */
 final class HeadRun {
 
-  /** Tokens for each column of the widest input below which statistics are too uncertain to say nothing. */
-  private static final int FEW_TOKENS = 4;
-
   /** What a matrix is measured for. */
   @FunctionalInterface
   private interface Work {
@@ -99,11 +96,7 @@ final class HeadRun {
       work.put(request(calibrator, layer.queries(), layer.embedding()), input -> measureMoments(layer, input));
       work.put(request(calibrator, layer.output(), columns), input -> fit(layer, input));
     }
-    if (calibrator.tokens() < (long) FEW_TOKENS * widest) {
-      warn(
-        calibrator.tokens() + " tokens are few for rows of " + widest + ", better take at least " + FEW_TOKENS * widest
-      );
-    }
+    calibrator.fewTokens(widest).ifPresent(this::warn);
     measure(calibrator, work);
     reports.sort(Comparator.comparingInt(HeadResult.LayerReport::layer));
     FoldChoice.Chosen chosen = fold();

@@ -42,9 +42,6 @@ import java.util.stream.IntStream;
 /** Makes layers narrower: removes neurons, or groups of heads, where their outputs are added up, and fits the others. */
 final class Narrowing {
 
-  /** Tokens for each column of the widest layer below which statistics are too uncertain to say nothing. */
-  private static final int FEW_TOKENS = 4;
-
   /** The part of the drift that a layer makes up for: measured on a small model, where all of it fits the text too closely. */
   private static final float PART = 0.5f;
 
@@ -186,11 +183,7 @@ final class Narrowing {
     calibrator = running;
     store = GramStore.open(folder.resolve("gram"), "structure");
     int widest = weights.stream().mapToInt(Weight::columns).max().orElse(1);
-    if (running.tokens() < (long) FEW_TOKENS * widest) {
-      warn(
-        running.tokens() + " tokens are few for rows of " + widest + ", better take at least " + FEW_TOKENS * widest
-      );
-    }
+    running.fewTokens(widest).ifPresent(this::warn);
     int[] left = even();
     Optional<Widths> widths = Optional.empty();
     List<Fit> fits = null;

@@ -75,9 +75,6 @@ public final class GptqRun {
   /** The part of rounding's loss that GPTQ leaves, for predictions. Measured on a small model: 0.55 to 0.65. */
   private static final double KEPT_LOSS = 0.6;
 
-  /** Tokens for each column of the widest layer below which statistics are too uncertain to say nothing. */
-  private static final int FEW_TOKENS = 4;
-
   private final Model model;
   private final QuantizeOptions quantize;
   private final Optional<Budget> budget;
@@ -681,11 +678,7 @@ public final class GptqRun {
     }
     Set<String> measured = measured(calibrator);
     warningsOfRounded(plan, step -> measured.contains(step.name())).forEach(listener::warn);
-    if (calibrator.tokens() < (long) FEW_TOKENS * widest) {
-      listener.warn(
-        calibrator.tokens() + " tokens are few for rows of " + widest + ", better take at least " + FEW_TOKENS * widest
-      );
-    }
+    calibrator.fewTokens(widest).ifPresent(listener::warn);
     memory.requireForGptq(widest, drifts);
     long available = memory.forMatrices() - (sequential ? drifts : 0);
     List<List<GramRequest>> parts = new ArrayList<>();

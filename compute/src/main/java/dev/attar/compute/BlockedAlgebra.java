@@ -21,8 +21,29 @@ final class BlockedAlgebra {
   private static final int SMALLEST_TILE = 128;
   private static final int LARGEST_TILE = 512;
 
+  /** Rows of a product for which the matrix on the right is copied to panels, if that has so many numbers at most. */
+  private static final int MANY_ROWS = 512;
+
+  private static final long MOST_PACKED = 1 << 22;
+
+  /** Columns of a panel. */
+  private static final int PANEL_COLUMNS = 96;
+
+  /** Rows that are multiplied with a panel's part at a time. */
+  private static final int PANEL_ROWS = 32;
+
+  /** Rows of a result that are a part. */
+  private static final int PART_ROWS = 256;
+
+  /** A small product of a transposed matrix: fast, by measurement, up to a million multiplications. */
+  private static final int SMALL_ROWS = 64;
+
+  private static final int SMALL_COLUMNS = 32;
+  private static final int SMALL_DEPTH = 256;
+
   private final OpenBlas blas;
   private final Workers workers;
+  private final RowKernel kernel = RowKernel.get();
 
   BlockedAlgebra(OpenBlas blas, Workers workers) {
     this.blas = blas;
@@ -67,6 +88,17 @@ final class BlockedAlgebra {
     Block left = blas.floats().block(a, transposeA ? m : k);
     Block right = blas.floats().block(b, transposeB ? k : n);
     Block result = blas.floats().block(c, n);
+    boolean small = blas.multipliesSmallInPlace();
+    if (small && transposeA && !transposeB) {
+      forTiles(m, n, (i, rows, j, columns) ->
+        addProducts(rows, columns, k, alpha, left.at(0, i), right.at(0, j), beta, result.at(i, j))
+      );
+      return;
+    }
+    if (small && !transposeA && m >= MANY_ROWS && (long) n * k <= MOST_PACKED) {
+      multiplyManyRows(m, n, k, alpha, left, transposeB, right, beta, result);
+      return;
+    }
     forTiles(m, n, (i, rows, j, columns) ->
       blas
         .floats()
@@ -83,6 +115,73 @@ final class BlockedAlgebra {
           result.at(i, j)
         )
     );
+  }
+
+  /**
+   * {@code c = alpha a op(b) + beta c} for many rows, in products that are so small that OpenBLAS has code for them that copies nothing.
+   * The columns of op(b) are copied to panels before, whose rows have no gaps.
+   */
+  private void multiplyManyRows(
+    int m,
+    int n,
+    int k,
+    float alpha,
+    Block a,
+    boolean transposeB,
+    Block b,
+    float beta,
+    Block c
+  ) {
+    try (Arena arena = Arena.ofShared()) {
+      MemorySegment panels = NativeMemory.zeros(arena, (long) n * k, Float.BYTES, "panels of " + n + " x " + k);
+      workers.share(0, n, PANEL_COLUMNS, (j, end) -> pack(transposeB, b, j, end - j, k, panels));
+      workers.share(0, m, PART_ROWS, (from, to) -> {
+        for (int p = 0; p < k; p += SMALL_DEPTH) {
+          int depth = Math.min(SMALL_DEPTH, k - p);
+          for (int j = 0; j < n; j += PANEL_COLUMNS) {
+            int columns = Math.min(PANEL_COLUMNS, n - j);
+            Block panel = blas.floats().block(panels.asSlice(4L * j * k), columns).at(p, 0);
+            for (int i = from; i < to; i += PANEL_ROWS) {
+              int rows = Math.min(PANEL_ROWS, to - i);
+              float before = p == 0 ? beta : 1;
+              blas.floats().gemm(false, false, rows, columns, depth, alpha, a.at(i, p), panel, before, c.at(i, j));
+            }
+          }
+        }
+      });
+    }
+  }
+
+  /** Copies columns of op(b) to a panel, which lies after those of the columns before. */
+  private void pack(boolean transposeB, Block b, int first, int columns, int k, MemorySegment panels) {
+    long at = 4L * first * k;
+    MemorySegment from = b.start();
+    if (transposeB) {
+      kernel.transpose(from, 4L * first * b.stride(), b.stride(), columns, k, panels, at, columns);
+    } else {
+      for (int p = 0; p < k; p++) {
+        kernel.scale(1, from, 4 * ((long) p * b.stride() + first), panels, at + 4L * p * columns, columns);
+      }
+    }
+  }
+
+  /**
+   * {@code c = alpha a'b + beta c}, in products that are so small that OpenBLAS has code for them that copies nothing. The result stays
+   * in a core's cache, while a (k, m) and b (k, n) are read once.
+   */
+  private void addProducts(int m, int n, int k, float alpha, Block a, Block b, float beta, Block c) {
+    for (int p = 0; p < k; p += SMALL_DEPTH) {
+      int depth = Math.min(SMALL_DEPTH, k - p);
+      for (int i = 0; i < m; i += SMALL_ROWS) {
+        int rows = Math.min(SMALL_ROWS, m - i);
+        for (int j = 0; j < n; j += SMALL_COLUMNS) {
+          int columns = Math.min(SMALL_COLUMNS, n - j);
+          blas
+            .floats()
+            .gemm(true, false, rows, columns, depth, alpha, a.at(p, i), b.at(p, j), p == 0 ? beta : 1, c.at(i, j));
+        }
+      }
+    }
   }
 
   /** The upper triangle of {@code c = alpha x'x + beta c}: x is (n, d), c is (d, d), both float32 without gaps. */

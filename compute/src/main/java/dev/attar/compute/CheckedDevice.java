@@ -542,7 +542,7 @@ public abstract class CheckedDevice<M extends DeviceMatrix> implements Device {
   }
 
   /** A matrix of this device; named for the message. */
-  private M own(String operation, String name, Matrix matrix) {
+  final M own(String operation, String name, Matrix matrix) {
     checkOpen();
     if (!matrixType.isInstance(matrix) || matrixType.cast(matrix).device() != this) {
       throw new IllegalArgumentException(operation + ": " + name + " is of another device");
@@ -554,11 +554,11 @@ public abstract class CheckedDevice<M extends DeviceMatrix> implements Device {
     return own;
   }
 
-  private static String shape(Matrix matrix) {
+  static String shape(Matrix matrix) {
     return "(" + matrix.rows() + ", " + matrix.columns() + ")";
   }
 
-  private static void checkShape(String operation, String name, Matrix matrix, int rows, int columns) {
+  static void checkShape(String operation, String name, Matrix matrix, int rows, int columns) {
     if (matrix.rows() != rows || matrix.columns() != columns) {
       throw new IllegalArgumentException(
         operation + ": " + name + " is " + shape(matrix) + ", expected (" + rows + ", " + columns + ")"
@@ -597,19 +597,13 @@ public abstract class CheckedDevice<M extends DeviceMatrix> implements Device {
     });
   }
 
-  private static void checkApartOrSame(
-    String operation,
-    String result,
-    DeviceMatrix to,
-    String source,
-    DeviceMatrix from
-  ) {
+  static void checkApartOrSame(String operation, String result, DeviceMatrix to, String source, DeviceMatrix from) {
     if (!to.is(from)) {
       checkApart(operation, result, to, source, from);
     }
   }
 
-  private static void checkApart(String operation, String result, DeviceMatrix to, String source, DeviceMatrix from) {
+  static void checkApart(String operation, String result, DeviceMatrix to, String source, DeviceMatrix from) {
     if (to.overlaps(from)) {
       throw new IllegalArgumentException(operation + ": " + result + " would overwrite " + source);
     }

@@ -35,6 +35,7 @@ final class CpuDevice extends CheckedDevice<CpuMatrix> {
   private final BlockedAlgebra algebra;
   private final CpuQuantization quantization;
   private final CpuPruning pruning;
+  private final CpuTransformer transformer;
 
   CpuDevice(OpenBlas blas, int threads) {
     super(CpuMatrix.class);
@@ -44,6 +45,7 @@ final class CpuDevice extends CheckedDevice<CpuMatrix> {
     algebra = new BlockedAlgebra(blas, workers);
     quantization = new CpuQuantization(this, blas.floats());
     pruning = new CpuPruning(this, blas.floats());
+    transformer = new CpuTransformer(this, blas.floats());
   }
 
   @Override
@@ -62,6 +64,11 @@ final class CpuDevice extends CheckedDevice<CpuMatrix> {
     static int bits() {
       return FloatVector.SPECIES_PREFERRED.vectorBitSize();
     }
+  }
+
+  @Override
+  public TransformerOperations transformer() {
+    return transformer;
   }
 
   @Override

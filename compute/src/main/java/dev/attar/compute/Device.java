@@ -220,6 +220,9 @@ public interface Device extends AutoCloseable {
     double[] errors
   );
 
+  /** What a transformer computes beside {@link #gemm}, for training one. */
+  TransformerOperations transformer();
+
   /**
    * The encoder of a block type; empty if the device has none, and those of the processor have to do it.
    *

@@ -18,6 +18,7 @@ import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
+import java.util.Set;
 import java.util.concurrent.locks.ReentrantLock;
 
 /**
@@ -30,6 +31,9 @@ final class OpenBlas {
 
   /** Largest n that {@link #symmetricEigen} takes: LAPACK counts its scratch memory with 32 bits. */
   static final int MAX_EIGEN_ORDER = 32766;
+
+  /** Its names of processors with AVX-512. */
+  private static final Set<String> AVX_512 = Set.of("SkylakeX", "Cooperlake", "SapphireRapids");
 
   private static OpenBlas loaded;
 
@@ -80,6 +84,14 @@ final class OpenBlas {
   String description() {
     String[] words = config.split(" ", 3);
     return words[0] + " " + words[1] + " " + core;
+  }
+
+  /**
+   * Whether it has code for single-precision products of up to a million multiplications that copies nothing: it has for AVX-512
+   * (OpenBLAS's kernels named {@code sgemm_small_kernel}).
+   */
+  boolean multipliesSmallInPlace() {
+    return AVX_512.contains(core);
   }
 
   /** Most threads that may be in the library at a time. */

@@ -10,7 +10,9 @@ import dev.attar.compute.QuantizationProblem.Kind;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
+import java.util.Random;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentSkipListSet;
@@ -21,6 +23,8 @@ import java.util.stream.IntStream;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 
 class CpuDeviceTest extends DeviceContract {
 
@@ -262,6 +266,49 @@ class CpuDeviceTest extends DeviceContract {
         );
       });
       assertArrayEquals(get(whole), get(parts), 1e-4f);
+    }
+  }
+
+  /** Shapes that are cut otherwise than small ones are. */
+  @ParameterizedTest
+  @CsvSource({ "530, 100, 300, false, false", "513, 200, 70, false, true", "100, 70, 600, true, false" })
+  void multipliesManyRows(int m, int n, int k, boolean transposeA, boolean transposeB) throws IOException {
+    Random random = new Random(m);
+    float[] a = new float[m * k];
+    float[] b = new float[k * n];
+    float[] before = new float[m * n];
+    for (float[] values : new float[][] { a, b, before }) {
+      for (int i = 0; i < values.length; i++) {
+        values[i] = (float) random.nextGaussian();
+      }
+    }
+    float[] garbage = new float[m * n];
+    Arrays.fill(garbage, Float.NaN);
+    for (float beta : new float[] { 0, 0.5f }) {
+      float[][] results = new float[3][m * n];
+      for (int threads = 1; threads <= 3; threads++) {
+        try (Device other = Devices.cpu(threads); Scope scope = other.scope()) {
+          Matrix left = scope.matrix(transposeA ? k : m, transposeA ? m : k);
+          Matrix right = scope.matrix(transposeB ? n : k, transposeB ? k : n);
+          Matrix result = scope.matrix(m, n);
+          other.upload(MemorySegment.ofArray(a), left);
+          other.upload(MemorySegment.ofArray(b), right);
+          other.upload(MemorySegment.ofArray(beta == 0 ? garbage : before), result);
+          other.gemm(0.7f, left, transposeA, right, transposeB, beta, result);
+          other.download(result, MemorySegment.ofArray(results[threads - 1]));
+        }
+      }
+      assertArrayEquals(results[0], results[1]);
+      assertArrayEquals(results[0], results[2]);
+      for (int i = 0; i < m; i++) {
+        for (int j = 0; j < n; j++) {
+          double sum = 0;
+          for (int p = 0; p < k; p++) {
+            sum += (double) a[transposeA ? p * m + i : i * k + p] * b[transposeB ? j * k + p : p * n + j];
+          }
+          assertEquals(0.7f * sum + beta * before[i * n + j], results[0][i * n + j], 1e-6 * k, i + ", " + j);
+        }
+      }
     }
   }
 }

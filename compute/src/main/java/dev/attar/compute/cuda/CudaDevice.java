@@ -5,6 +5,7 @@ import dev.attar.compute.DeviceCoder;
 import dev.attar.compute.QuantizationGrid;
 import dev.attar.compute.Scope;
 import dev.attar.compute.Sparsity;
+import dev.attar.compute.TransformerOperations;
 import dev.attar.compute.cuda.CudaAlgebra.Part;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -26,6 +27,7 @@ final class CudaDevice extends CheckedDevice<CudaMatrix> {
   private final CudaAlgebra algebra;
   private final CudaQuantization quantization;
   private final CudaPruning pruning;
+  private final CudaTransformer transformer;
 
   /** @param ordinal the GPU's number, from 0; the libraries have been loaded and the driver started */
   CudaDevice(int ordinal) {
@@ -38,6 +40,7 @@ final class CudaDevice extends CheckedDevice<CudaMatrix> {
       algebra = context.call(() -> new CudaAlgebra(context, kernels, CudaLibraries.ofThisProcess().solver()));
       quantization = new CudaQuantization(context, ownTransfers, kernels, algebra);
       pruning = new CudaPruning(context, ownTransfers, kernels, algebra);
+      transformer = new CudaTransformer(this, context, ownTransfers, kernels);
     } catch (RuntimeException | Error e) {
       // Whatever was made goes with it.
       context.close();
@@ -48,6 +51,11 @@ final class CudaDevice extends CheckedDevice<CudaMatrix> {
   @Override
   public String name() {
     return "cuda (" + context.name() + ")";
+  }
+
+  @Override
+  public TransformerOperations transformer() {
+    return transformer;
   }
 
   @Override

@@ -25,8 +25,10 @@ import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.function.Executable;
+import org.junit.jupiter.api.parallel.ResourceLock;
 
 /** On a GPU, or without one on the emulated CUDA, which says so. */
+@ResourceLock(CudaUnderTest.LOCK)
 class CudaDeviceTest extends DeviceContract {
 
   private CudaUnderTest cuda;

@@ -5,8 +5,10 @@ import dev.attar.compute.PruningContract;
 import java.io.IOException;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.parallel.ResourceLock;
 
 /** On a GPU if there is one, on the emulated CUDA otherwise. */
+@ResourceLock(CudaUnderTest.LOCK)
 class CudaPruningTest extends PruningContract {
 
   private Device device;

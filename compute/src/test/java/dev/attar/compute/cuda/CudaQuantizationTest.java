@@ -25,6 +25,7 @@ import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.TestInstance;
+import org.junit.jupiter.api.parallel.ResourceLock;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
@@ -33,6 +34,7 @@ import org.junit.jupiter.params.provider.EnumSource;
  * levels where they do. On a GPU, or without one on the emulated CUDA.
  */
 @TestInstance(TestInstance.Lifecycle.PER_CLASS)
+@ResourceLock(CudaUnderTest.LOCK)
 class CudaQuantizationTest {
 
   /** Some blocks of threads, the last one with few rows. */

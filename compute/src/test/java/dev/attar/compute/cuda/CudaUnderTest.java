@@ -13,6 +13,9 @@ import java.util.Optional;
  */
 public final class CudaUnderTest {
 
+  /** What tests hold that use it: there is one in the process. */
+  static final String LOCK = "cuda";
+
   private static CudaUnderTest loaded;
 
   private final NativeCalls emulated;

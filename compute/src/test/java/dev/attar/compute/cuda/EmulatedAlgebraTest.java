@@ -9,6 +9,7 @@ import java.util.Arrays;
 import java.util.Random;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.parallel.ResourceLock;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
@@ -16,6 +17,7 @@ import org.junit.jupiter.params.provider.ValueSource;
  * The stand-ins for cuBLAS and cuSOLVER against plain loops, and their checks. Matrices are column-major. Between their columns is
  * memory that nothing wrote, so reading there is an error.
  */
+@ResourceLock(CudaUnderTest.LOCK)
 class EmulatedAlgebraTest extends EmulatedCudaCalls {
 
   private static final int CUBLAS_INVALID_VALUE = 7;

@@ -14,11 +14,13 @@ import java.util.Random;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.api.parallel.ResourceLock;
 
 /**
  * The emulated CUDA sees what it is there to see: for each check a kernel or a sequence of calls that violates it, and a correct one.
  * The kernels are in {@code src/test/cpp/kernels}.
  */
+@ResourceLock(CudaUnderTest.LOCK)
 class EmulatedCudaTest extends EmulatedCudaCalls {
 
   // ---- Kernels.

@@ -13,8 +13,10 @@ import java.util.Arrays;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.parallel.ResourceLock;
 
 /** The kernels of {@code matrix.cu} with fewer rows of blocks than there are rows, as on matrices of more than 65535. */
+@ResourceLock(CudaUnderTest.LOCK)
 class MatrixKernelsTest {
 
   private static final int ROWS = 150;

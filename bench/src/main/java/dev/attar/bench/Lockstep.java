@@ -6,6 +6,7 @@ import dev.attar.bench.accuracy.TokenComparison;
 import dev.attar.bench.accuracy.TokenScores;
 import dev.attar.bench.accuracy.Windows;
 import dev.attar.bench.worker.LogitBuffer;
+import dev.attar.llama.SharedFile;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -56,7 +57,7 @@ final class Lockstep {
         model.attempt("evaluating", () -> model.worker.openEvaluation(context, threads, shared, model.isBase()));
       }
       if (shared.isPresent()) {
-        discard(shared.get());
+        SharedFile.discard(shared.get());
       }
       for (int step = 0; step < windows.steps(); step++) {
         int number = step;
@@ -84,15 +85,6 @@ final class Lockstep {
       if (!variant.hasFailed()) {
         variant.divergence = Optional.of(divergences.get(variant).result());
       }
-    }
-  }
-
-  /** All who need it have it open, so that its name can go: then nothing is left even if this process is killed. */
-  private static void discard(Path shared) {
-    try {
-      Files.delete(shared);
-    } catch (IOException _) {
-      // Windows keeps files that are open; it goes at the end.
     }
   }
 

@@ -12,7 +12,7 @@ import java.util.Arrays;
  * The rows of values that enter a matrix multiplication, by the expert that meets them: a row goes to the experts that the router
  * chose for its token; where a weight has several matrices without a router, each has rows of its own. Or the rows that come out.
  */
-final class Activations {
+public final class Activations {
 
   static final int F32 = 0; // GGML_TYPE_F32
 
@@ -151,18 +151,27 @@ final class Activations {
     return copy;
   }
 
-  int columns() {
+  /** Values in a row. */
+  public int columns() {
     return columns;
   }
 
   /** Number of rows that an expert meets; of all rows, each once, for {@link GramRequest#POOLED}. */
-  int count(int expert) {
+  public int count(int expert) {
     return expert == GramRequest.POOLED ? rows.length : starts[expert + 1] - starts[expert];
   }
 
   /** Copies one of the {@link #count} rows. */
   void copyRow(int expert, int row, float[] to) {
-    long place = expert == GramRequest.POOLED ? rows[row] : routed[starts[expert] + row];
-    MemorySegment.copy(data, JAVA_FLOAT, place, to, 0, columns);
+    MemorySegment.copy(data, JAVA_FLOAT, place(expert, row), to, 0, columns);
+  }
+
+  /** Copies one of the {@link #count} rows to memory, as float32 in the machine's byte order. */
+  public void copyRow(int expert, int row, MemorySegment to, long offset) {
+    MemorySegment.copy(data, place(expert, row), to, offset, (long) columns * Float.BYTES);
+  }
+
+  private long place(int expert, int row) {
+    return expert == GramRequest.POOLED ? rows[row] : routed[starts[expert] + row];
   }
 }

@@ -1,28 +1,24 @@
 package dev.attar.calibration;
 
 import dev.attar.calibration.InputObserver.NotFiniteException;
-import dev.attar.llama.Node;
 import dev.attar.llama.NodeObserver;
 import java.io.IOException;
 import java.io.UncheckedIOException;
-import java.lang.foreign.Arena;
+import java.util.Optional;
+import java.util.stream.IntStream;
 
 /**
  * Sums up how much each block changes the direction of the residual stream: the cosine between what enters it and what leaves it, per
- * token. llama.cpp names what leaves a block {@code l_out-N}, which is what enters the next one. What enters the first one has names that
- * differ among architectures, and some have it scaled, which changes no direction; it is what the first operation of block 0 reads.
+ * token. What leaves a block enters the next one.
  */
-final class BlockInfluence implements NodeObserver {
-
-  private static final String LEAVES = "l_out-";
-  private static final String FIRST = "-0";
+final class BlockInfluence {
 
   private final String model;
   private final Runnable alive;
   private final double[] cosines;
   private final long[] tokens;
-  private float[][] stream; // a row for each token of this graph; null before the first block
-  private int next; // the block that the stream enters
+  private final StateObserver observer;
+  private float[][] stream; // a row for each token of this graph
   private int window;
 
   /**
@@ -35,47 +31,39 @@ final class BlockInfluence implements NodeObserver {
     this.alive = alive;
     cosines = new double[blocks];
     tokens = new long[blocks];
+    int[] all = IntStream.range(StateObserver.ENTERS, blocks).toArray();
+    observer = new StateObserver(all, false, this::add);
+  }
+
+  /** What watches the computation. */
+  NodeObserver observer() {
+    return observer;
   }
 
   /** Precedes the computation of a window, for messages counted from 1. */
   void begin(int number) throws IOException {
-    requireComplete();
+    if (window > 0) {
+      requireComplete();
+    }
     window = number;
+    observer.begin();
   }
 
-  @Override
-  public boolean wants(Node node) {
-    String name = node.name();
-    return stream == null ? name.endsWith(FIRST) : name.equals(LEAVES + next);
-  }
-
-  @Override
-  public boolean computed(Node node) {
+  private void add(int block, Activations values) {
     alive.run();
-    try (Arena arena = Arena.ofConfined()) {
-      if (stream == null) {
-        // Of a product with a weight, the weight comes first.
-        int activations = node.op() == Node.Op.MUL_MAT ? 1 : 0;
-        stream = rows(Activations.ofResult(node.source(activations).orElseThrow(), arena), "what enters block 0");
-        return true;
-      }
-      float[][] after = rows(Activations.ofResult(node, arena), "what leaves block " + next);
-      if (after.length != stream.length || after[0].length != stream[0].length) {
-        throw new UncheckedIOException(unknown("what enters block " + next + " has another shape than what leaves it"));
-      }
-      for (int i = 0; i < after.length; i++) {
-        cosines[next] += cosine(stream[i], after[i]);
-      }
-      tokens[next] += after.length;
-      stream = after;
-      next++;
+    if (block == StateObserver.ENTERS) {
+      stream = rows(values, "what enters block 0");
+      return;
     }
-    if (next < cosines.length) {
-      return true;
+    float[][] after = rows(values, "what leaves block " + block);
+    if (after.length != stream.length || after[0].length != stream[0].length) {
+      throw new UncheckedIOException(unknown("what enters block " + block + " has another shape than what leaves it"));
     }
-    stream = null;
-    next = 0;
-    return false;
+    for (int i = 0; i < after.length; i++) {
+      cosines[block] += cosine(stream[i], after[i]);
+    }
+    tokens[block] += after.length;
+    stream = after;
   }
 
   private float[][] rows(Activations values, String what) {
@@ -109,12 +97,11 @@ final class BlockInfluence implements NodeObserver {
     return Math.clamp(product / Math.sqrt(squareA * squareB), -1, 1);
   }
 
-  /** Checks that the graphs so far had all blocks. */
+  /** Checks that the graphs of the window had all blocks. */
   private void requireComplete() throws IOException {
-    if (stream != null) {
-      throw unknown(
-        "no result of block " + next + " is found in llama.cpp's graph, expected one named " + LEAVES + next
-      );
+    Optional<String> missing = observer.missing();
+    if (missing.isPresent()) {
+      throw unknown(missing.get());
     }
   }
 
@@ -127,9 +114,6 @@ final class BlockInfluence implements NodeObserver {
     requireComplete();
     double[] influence = new double[cosines.length];
     for (int i = 0; i < influence.length; i++) {
-      if (tokens[i] == 0) {
-        throw unknown("nothing is found in llama.cpp's graph that belongs to block 0");
-      }
       influence[i] = 1 - cosines[i] / tokens[i];
     }
     return influence;

@@ -17,6 +17,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.OptionalInt;
+import java.util.OptionalLong;
 import java.util.Set;
 
 /**
@@ -77,7 +78,13 @@ final class CalibrationServer implements AutoCloseable {
     settings = open.settings();
     // The text first: it is sooner known to be of no use than the weights are loaded.
     try (LlamaModel vocabulary = load(true, true)) {
-      windows = TokenWindows.read(vocabulary.tokens(), settings, this::alive);
+      windows = TokenWindows.read(
+        vocabulary.tokens(),
+        settings.texts(),
+        OptionalLong.of(settings.tokens()),
+        settings.context(),
+        this::alive
+      );
     } catch (IllegalStateException e) {
       throw new IOException(e.getMessage(), e); // there is none
     }
@@ -186,7 +193,7 @@ final class CalibrationServer implements AutoCloseable {
 
   private Reply measureInfluence() throws IOException {
     BlockInfluence influence = new BlockInfluence(file.toString(), model.layers(), this::alive);
-    try (WindowRunner runner = runner(model, influence)) {
+    try (WindowRunner runner = runner(model, influence.observer())) {
       for (int window = 0; window < windows.count(); window++) {
         influence.begin(window + 1);
         runner.run(window);

@@ -8,6 +8,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
+import java.util.OptionalLong;
 import java.util.stream.Collectors;
 
 /**
@@ -15,7 +16,7 @@ import java.util.stream.Collectors;
  * beginning before each where the model wants that. Such a token takes the place of the first one of each window too, as llama-imatrix
  * does it.
  */
-final class TokenWindows {
+public final class TokenWindows {
 
   // Enough of a file to begin with, and for its tokens not to depend on what comes after.
   private static final int BYTES_PER_TOKEN = 8;
@@ -44,28 +45,31 @@ final class TokenWindows {
   /**
    * Reads texts until there are enough tokens.
    *
+   * @param texts files in UTF-8, at least one
+   * @param tokens how many are wanted, at most 2^30: rounded down to whole windows, at least one; empty for as many as there are
+   * @param window tokens in a window, at least 1
    * @param alive called now and then
    * @throws IOException if a text cannot be read or is malformed, if there is not one window, or if all tokens are unknown ones
    */
-  static TokenWindows read(Tokens vocabulary, Calibrator.Settings settings, Runnable alive) throws IOException {
-    int window = settings.context();
-    int wanted = (int) Math.max(1, settings.tokens() / window) * window;
+  public static TokenWindows read(Tokens vocabulary, List<Path> texts, OptionalLong tokens, int window, Runnable alive)
+    throws IOException {
+    int wanted = (int) Math.max(1, tokens.orElse(Calibrator.MOST_TOKENS) / window) * window;
     TokenWindows windows = new TokenWindows(vocabulary, window, wanted);
-    for (Path text : settings.texts()) {
+    for (Path text : texts) {
       Documents.check(text);
     }
-    for (Path text : settings.texts()) {
+    for (Path text : texts) {
       if (windows.length < wanted) {
         windows.add(text, alive);
       }
     }
-    String names = settings.texts().stream().map(Path::toString).collect(Collectors.joining(", "));
+    String names = texts.stream().map(Path::toString).collect(Collectors.joining(", "));
     if (windows.length < window) {
       throw new IOException(
         names + ": " + windows.length + " tokens, expected at least " + window + ", the length of a window"
       );
     }
-    if (windows.length < wanted) {
+    if (windows.length < wanted && tokens.isPresent()) {
       windows.warnings.add(
         String.format(
           Locale.ROOT,
@@ -154,28 +158,28 @@ final class TokenWindows {
   }
 
   /** Number of windows. */
-  int count() {
+  public int count() {
     return length / window;
   }
 
   /** Tokens in a window. */
-  int window() {
+  public int window() {
     return window;
   }
 
   /** Tokens in all windows. */
-  int tokens() {
+  public int tokens() {
     return length;
   }
 
   /** A token as the model is to see it. */
-  int token(int windowIndex, int position) {
+  public int token(int windowIndex, int position) {
     boolean bos = position == 0 && vocabulary.addsBos() && vocabulary.bos().isPresent();
     return bos ? vocabulary.bos().getAsInt() : stream[windowIndex * window + position];
   }
 
   /** What the user should know. */
-  List<String> warnings() {
+  public List<String> warnings() {
     return warnings;
   }
 }

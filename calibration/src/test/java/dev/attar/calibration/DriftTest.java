@@ -26,6 +26,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.OptionalInt;
+import java.util.OptionalLong;
 import java.util.Set;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterAll;
@@ -289,7 +290,13 @@ class DriftTest {
       LlamaContext context = opened.context(new LlamaContext.Options(window, size, size, 1, 1), observer);
       Batch batch = new Batch(size)
     ) {
-      TokenWindows windows = TokenWindows.read(opened.tokens(), settings, () -> {});
+      TokenWindows windows = TokenWindows.read(
+        opened.tokens(),
+        settings.texts(),
+        OptionalLong.of(settings.tokens()),
+        window,
+        () -> {}
+      );
       for (int i = 0; i < windows.count(); i++) {
         context.clear();
         for (int from = 0; from < window; from += size) {

@@ -15,24 +15,25 @@ import java.util.List;
 import java.util.function.UnaryOperator;
 
 /** Checkpoints as GGUF, and variants of them. */
-final class TestModels {
+public final class TestModels {
 
-  static final Path SAMPLE = Path.of("../samples/sample");
-  static final Path EXPERTS = Path.of("../formats/src/test/resources/checkpoints/mixtral");
+  public static final Path SAMPLE = Path.of("../samples/sample");
+  public static final Path EXPERTS = Path.of("../formats/src/test/resources/checkpoints/mixtral");
 
   private TestModels() {}
 
   /** Changes the values of a tensor on the way; gives them back as they are, or others of the same number. */
   @FunctionalInterface
-  interface Change {
+  public interface Change {
     float[] apply(TensorInfo tensor, float[] values);
   }
 
-  static Path convert(Path checkpoint, Path out) throws IOException {
+  public static Path convert(Path checkpoint, Path out) throws IOException {
     return convert(checkpoint, out, metadata -> metadata, (_, values) -> values);
   }
 
-  static Path convert(Path checkpoint, Path out, UnaryOperator<Metadata> metadata, Change change) throws IOException {
+  public static Path convert(Path checkpoint, Path out, UnaryOperator<Metadata> metadata, Change change)
+    throws IOException {
     try (Model model = Models.open(checkpoint)) {
       OutputType type = OutputType.AUTO.resolve(model);
       List<TensorInfo> infos = model
@@ -52,13 +53,13 @@ final class TestModels {
     return out;
   }
 
-  static float[] values(Tensor tensor) throws IOException {
+  public static float[] values(Tensor tensor) throws IOException {
     float[] values = new float[Math.toIntExact(tensor.info().elements())];
     tensor.decodeRows(0, (int) tensor.info().rows(), values, 0);
     return values;
   }
 
-  static float[] values(Path model, String tensor) throws IOException {
+  public static float[] values(Path model, String tensor) throws IOException {
     try (Model opened = Models.open(model)) {
       return values(
         opened
@@ -71,7 +72,7 @@ final class TestModels {
     }
   }
 
-  static byte[] encode(float[] values, TensorInfo as) {
+  public static byte[] encode(float[] values, TensorInfo as) {
     byte[] bytes = new byte[Math.toIntExact(as.bytes())];
     BlockEncoders.of(as.type())
       .orElseThrow()
@@ -79,7 +80,7 @@ final class TestModels {
     return bytes;
   }
 
-  static TensorInfo info(Path model, String tensor, TensorType type) throws IOException {
+  public static TensorInfo info(Path model, String tensor, TensorType type) throws IOException {
     try (Model opened = Models.open(model)) {
       return opened
         .tensors()

@@ -5,7 +5,6 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import dev.attar.compute.DeviceChoice;
 import dev.attar.formats.MetadataValue;
 import dev.attar.llama.LlamaModel;
 import dev.attar.llama.Tokens;
@@ -13,10 +12,10 @@ import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.OptionalLong;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterAll;
@@ -52,20 +51,7 @@ class TokenWindowsTest {
   }
 
   private static TokenWindows read(Tokens vocabulary, long tokens, int context, Path... texts) throws IOException {
-    return TokenWindows.read(
-      vocabulary,
-      new Calibrator.Settings(
-        List.of(texts),
-        tokens,
-        context,
-        1,
-        DeviceChoice.CPU,
-        false,
-        false,
-        Duration.ofSeconds(1)
-      ),
-      () -> {}
-    );
+    return TokenWindows.read(vocabulary, List.of(texts), OptionalLong.of(tokens), context, () -> {});
   }
 
   /** The message with which texts are refused, for windows of 64 tokens. */

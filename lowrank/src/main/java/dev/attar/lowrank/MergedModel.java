@@ -1,5 +1,6 @@
 package dev.attar.lowrank;
 
+import dev.attar.formats.DerivedModel;
 import dev.attar.formats.Metadata;
 import dev.attar.formats.MetadataValue;
 import dev.attar.formats.Model;

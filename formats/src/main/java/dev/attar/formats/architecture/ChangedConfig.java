@@ -7,6 +7,8 @@ import dev.attar.formats.FormatException;
 import dev.attar.formats.Metadata;
 import dev.attar.formats.MetadataValue;
 import dev.attar.formats.Model;
+import dev.attar.formats.Tensor;
+import dev.attar.formats.TensorInfo;
 import dev.attar.formats.safetensors.ElementType;
 import java.io.IOException;
 import java.nio.file.Path;
@@ -50,6 +52,7 @@ final class ChangedConfig {
     changed.checkArchitecture();
     changed.changeLayers(layers);
     changed.changeSizes();
+    changed.changeVocabulary();
     return CheckpointConfig.of(model.source(), changed.json);
   }
 
@@ -122,6 +125,30 @@ final class ChangedConfig {
     boolean implied = defaults.headSize() == 0 ? heads * headSize == embedding : headSize == defaults.headSize();
     if (original.has("head_dim") || !implied) {
       set("head_dim", headSize);
+    }
+  }
+
+  /** Tokens at the end may have been cut away: fewer rows are a smaller vocabulary. More are not, and found where shapes are compared. */
+  private void changeVocabulary() throws FormatException {
+    long before = original.count("vocab_size", 1, Integer.MAX_VALUE);
+    long rows = model
+      .tensors()
+      .stream()
+      .map(Tensor::info)
+      .filter(info -> info.name().equals("token_embd.weight"))
+      .findFirst()
+      .map(TensorInfo::rows)
+      .orElse(before);
+    if (rows >= before || rows == 0) {
+      return;
+    }
+    set("vocab_size", rows);
+    for (Map.Entry<String, JsonNode> entry : json.properties()) {
+      boolean token = entry.getKey().endsWith("_token_id") && entry.getValue().isIntegralNumber();
+      if (token && entry.getValue().longValue() >= rows) {
+        // transformers makes no embedding with a token for padding that it does not have.
+        entry.setValue(json.nullNode());
+      }
     }
   }
 

@@ -1,12 +1,11 @@
 package dev.attar.prune.structure;
 
-import dev.attar.formats.Metadata;
+import dev.attar.formats.DerivedModel;
 import dev.attar.formats.Model;
 import dev.attar.formats.Tensor;
 import dev.attar.prune.PruneException;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
-import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
 
@@ -20,17 +19,9 @@ import java.util.Map;
  * and keys are permuted to the order of rotary pairs that {@code deci} wants. {@code attar.prune.layers}, {@code .neurons} and {@code
  * .groups} say which layers of the source are left, and how many neurons and groups each has.
  */
-public final class CutModel implements Model {
+public final class CutModel {
 
-  private final Model source;
-  private final Metadata metadata;
-  private final List<Tensor> tensors;
-
-  private CutModel(Model source, Metadata metadata, List<Tensor> tensors) {
-    this.source = source;
-    this.metadata = metadata;
-    this.tensors = List.copyOf(tensors);
-  }
+  private CutModel() {}
 
   /**
    * Presents what is left.
@@ -49,31 +40,6 @@ public final class CutModel implements Model {
     anatomy.check(cut);
     CutMetadata metadata = new CutMetadata(source, anatomy, cut);
     List<Tensor> tensors = new CutTensors(anatomy, cut, metadata.converts(), refitted).of(source);
-    return new CutModel(source, metadata.of(tensors), tensors);
-  }
-
-  @Override
-  public Path source() {
-    return source.source();
-  }
-
-  @Override
-  public List<Path> files() {
-    return source.files();
-  }
-
-  @Override
-  public Metadata metadata() {
-    return metadata;
-  }
-
-  @Override
-  public List<Tensor> tensors() {
-    return tensors;
-  }
-
-  @Override
-  public void close() {
-    // The source is its owner's.
+    return new DerivedModel(source, metadata.of(tensors), tensors);
   }
 }

@@ -1,5 +1,6 @@
 package dev.attar.quant.gptq;
 
+import dev.attar.formats.FileDigest;
 import dev.attar.formats.Metadata;
 import dev.attar.formats.MetadataValue;
 import dev.attar.formats.Model;
@@ -7,14 +8,8 @@ import dev.attar.formats.Version;
 import dev.attar.quant.FileType;
 import dev.attar.quant.QuantizeOptions;
 import java.io.IOException;
-import java.io.InputStream;
-import java.io.OutputStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.security.DigestInputStream;
-import java.security.MessageDigest;
-import java.security.NoSuchAlgorithmException;
-import java.util.HexFormat;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -50,7 +45,7 @@ final class RunSettings {
     }
     for (int i = 0; i < options.texts().size(); i++) {
       Path text = options.texts().get(i);
-      values.put("text " + (i + 1), text.getFileName() + ", SHA-256 " + sha256(text));
+      values.put("text " + (i + 1), text.getFileName() + ", SHA-256 " + FileDigest.sha256(List.of(text)));
     }
     values.put("tokens", String.valueOf(options.tokens()));
     values.put("context", String.valueOf(options.context()));
@@ -70,24 +65,14 @@ final class RunSettings {
     values.put("token embedding type", String.valueOf(quantize.tokenEmbeddingType()));
     values.put("leave output tensor", String.valueOf(quantize.leaveOutputTensor()));
     values.put("requantize", String.valueOf(quantize.allowRequantize()));
-    values.put("importance", quantize.importance() == null ? "measured" : sha256(quantize.importance().path()));
+    values.put(
+      "importance",
+      quantize.importance() == null ? "measured" : FileDigest.sha256(List.of(quantize.importance().path()))
+    );
     options
       .pruning()
       .ifPresent(pruning -> pruning.settings().forEach((name, value) -> values.put("pruning " + name, value)));
     return new RunSettings(options, values);
-  }
-
-  private static String sha256(Path file) throws IOException {
-    MessageDigest digest;
-    try {
-      digest = MessageDigest.getInstance("SHA-256");
-    } catch (NoSuchAlgorithmException e) {
-      throw new AssertionError("every Java platform has it", e);
-    }
-    try (InputStream in = new DigestInputStream(Files.newInputStream(file), digest)) {
-      in.transferTo(OutputStream.nullOutputStream());
-    }
-    return HexFormat.of().formatHex(digest.digest());
   }
 
   Map<String, String> values() {

@@ -1,19 +1,21 @@
-package dev.attar.lowrank;
+package dev.attar.formats;
 
-import dev.attar.formats.Metadata;
-import dev.attar.formats.Model;
-import dev.attar.formats.Tensor;
 import java.nio.file.Path;
 import java.util.List;
 
 /** Another model with other metadata and tensors. Closing it leaves that one open. */
-final class DerivedModel implements Model {
+public final class DerivedModel implements Model {
 
   private final Model source;
   private final Metadata metadata;
   private final List<Tensor> tensors;
 
-  DerivedModel(Model source, Metadata metadata, List<Tensor> tensors) {
+  /**
+   * @param source the model, which must stay open
+   * @param metadata in the place of its metadata
+   * @param tensors in the place of its tensors
+   */
+  public DerivedModel(Model source, Metadata metadata, List<? extends Tensor> tensors) {
     this.source = source;
     this.metadata = metadata;
     this.tensors = List.copyOf(tensors);

@@ -43,6 +43,7 @@ final class AttarCommand implements Callable<Integer> {
       .addSubcommand(new PruneCommand(console))
       .addSubcommand(new LowRankCommand(console))
       .addSubcommand(new MergeCommand(console))
+      .addSubcommand(new DistillCommand(console))
       .addSubcommand(new ImatrixCommand(console))
       .addSubcommand(new InspectCommand(console))
       .addSubcommand(new EvalCommand(console))

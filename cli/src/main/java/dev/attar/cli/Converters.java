@@ -7,6 +7,7 @@ import dev.attar.quant.TensorTypeRule;
 import java.math.BigDecimal;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.Arrays;
 import java.util.Locale;
 import java.util.regex.Matcher;
@@ -67,6 +68,31 @@ final class Converters {
       } catch (NumberFormatException _) {
         throw new TypeConversionException("'" + word + "' is no number, expected a number above 0");
       }
+    }
+  }
+
+  /** A time, {@code 90s}, {@code 30m} or {@code 1h30m}. */
+  static final class Time implements ITypeConverter<Duration> {
+
+    private static final Pattern FORM = Pattern.compile(
+      "(?:(\\d{1,5})h)?(?:(\\d{1,5})m)?(?:(\\d{1,7})s)?",
+      Pattern.CASE_INSENSITIVE
+    );
+
+    @Override
+    public Duration convert(String word) {
+      Matcher matcher = FORM.matcher(word);
+      Duration time = matcher.matches()
+        ? Duration.ofHours(part(matcher, 1)).plusMinutes(part(matcher, 2)).plusSeconds(part(matcher, 3))
+        : Duration.ZERO;
+      if (!time.isPositive()) {
+        throw new TypeConversionException("'" + word + "' is no time, expected a form of 90s, 30m or 1h30m");
+      }
+      return time;
+    }
+
+    private static int part(Matcher matcher, int group) {
+      return matcher.group(group) == null ? 0 : Integer.parseInt(matcher.group(group));
     }
   }
 

@@ -20,19 +20,30 @@ final class PhaseProgress implements ProgressListener, AutoCloseable {
   }
 
   @Override
-  public synchronized void at(String name, long done, long total, String unit) {
+  public void at(String name, long done, long total, String unit) {
+    at(name, done, total, unit, "");
+  }
+
+  /**
+   * The same with something more to say.
+   *
+   * @param total -1 while it is not known
+   * @param note what else there is to say, in the place of how long it will take; empty for nothing
+   */
+  synchronized void at(String name, long done, long total, String unit, String note) {
     if (!name.equals(phase)) {
       close();
       phase = name;
       progress = Progress.of(console, quiet, name, unit);
     }
-    progress.at(done, total);
+    progress.at(done, total, note);
   }
 
   @Override
   public synchronized void close() {
     if (progress != null) {
       progress.close();
+      phase = null;
     }
   }
 }

@@ -49,49 +49,56 @@ final class Progress implements AutoCloseable {
    * @param done units done
    * @param total units to do in all
    */
-  synchronized void at(long done, long total) {
+  void at(long done, long total) {
+    at(done, total, "");
+  }
+
+  /**
+   * Says how far the task has come, and more.
+   *
+   * @param done units done
+   * @param total units to do in all; -1 while that is not known
+   * @param note what else there is to say, in the place of how long it will take; empty for nothing
+   */
+  synchronized void at(long done, long total, String note) {
     if (err == null) {
       return;
     }
     long now = System.nanoTime();
-    if (bar != null) {
-      bar.maxHint(total).stepTo(done);
-    } else if (now - nextLine >= 0) {
+    if (bar == null && now - nextLine >= 0) {
       if (terminal) {
-        bar = startBar(done, total, Duration.ofNanos(now - started));
+        bar = startBar(done, total, Duration.ofNanos(now - started), note.isEmpty());
       } else {
-        printLine(done, total, (now - started) / 1e9);
+        printLine(done, total, note.isEmpty() ? left(done, total, (now - started) / 1e9) : ", " + note);
         nextLine = now + LINE_INTERVAL_NANOS;
       }
     }
+    if (bar != null) {
+      bar.maxHint(total).stepTo(done).setExtraMessage(note.isEmpty() ? "" : " " + note);
+    }
   }
 
-  private ProgressBar startBar(long done, long total, Duration elapsed) {
-    return new ProgressBarBuilder()
+  private ProgressBar startBar(long done, long total, Duration elapsed, boolean estimates) {
+    ProgressBarBuilder builder = new ProgressBarBuilder()
       .setTaskName(Text.escape(task))
       .setInitialMax(total)
       .startsFrom(done, elapsed)
       .setUnit(" " + unit, 1)
       .setUpdateIntervalMillis(200)
       .setStyle(ProgressBarStyle.ASCII)
-      .setConsumer(new BarLine(err, StandardError.columns()))
-      .build();
+      .setConsumer(new BarLine(err, StandardError.columns()));
+    return (estimates ? builder : builder.hideEta()).build();
   }
 
-  private void printLine(long done, long total, double elapsed) {
-    String left = done == 0 || done >= total ? "" : ", about " + Text.wait((elapsed * (total - done)) / done) + " left";
-    err.println(
-      String.format(
-        Locale.ROOT,
-        "attar: %s, %d of %d %s, %d%%%s",
-        Text.escape(task),
-        done,
-        total,
-        unit,
-        total == 0 ? 100 : (100 * done) / total,
-        left
-      )
-    );
+  private static String left(long done, long total, double elapsed) {
+    return done == 0 || done >= total ? "" : ", about " + Text.wait((elapsed * (total - done)) / done) + " left";
+  }
+
+  private void printLine(long done, long total, String more) {
+    String share = total < 0
+      ? String.format(Locale.ROOT, "%d %s", done, unit)
+      : String.format(Locale.ROOT, "%d of %d %s, %d%%", done, total, unit, total == 0 ? 100 : (100 * done) / total);
+    err.println("attar: " + Text.escape(task) + ", " + share + more);
   }
 
   @Override

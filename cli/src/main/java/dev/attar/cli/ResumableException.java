@@ -1,5 +1,6 @@
 package dev.attar.cli;
 
+import dev.attar.distill.DistillException;
 import java.io.IOException;
 import java.nio.file.Path;
 
@@ -21,6 +22,8 @@ final class ResumableException extends IOException {
 
   /** What the user can do. */
   String advice() {
-    return "what was done is kept in " + folder + ": --resume goes on with it, --overwrite starts anew";
+    // What the same options led to, they would lead to again.
+    String resume = getCause() instanceof DistillException ? "" : "--resume goes on with it, ";
+    return "what was done is kept in " + folder + ": " + resume + "--overwrite starts anew";
   }
 }

@@ -25,7 +25,7 @@ class CommandLineTest {
   @CsvSource(
     delimiter = '|',
     value = {
-      "''                                     | no command, expected one of convert, quantize, prune, lowrank, merge, imatrix, inspect, eval, bench, devices, completion (try 'attar --help')",
+      "''                                     | no command, expected one of convert, quantize, prune, lowrank, merge, distill, imatrix, inspect, eval, bench, devices, completion (try 'attar --help')",
       "quantise                               | unknown command 'quantise', did you mean quantize",
       "--jsno                                 | unknown option '--jsno'",
       "quantize a.gguf                        | no type given, expected --type TYPE, --target-size SIZE or --target-bpw X (try",
@@ -210,6 +210,7 @@ class CommandLineTest {
       "prune",
       "lowrank",
       "merge",
+      "distill",
       "imatrix",
       "inspect",
       "eval",

@@ -3,6 +3,8 @@ package dev.attar.cli;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 
+import java.time.Duration;
+import java.time.Duration;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -28,5 +30,17 @@ class ConvertersTest {
   @ValueSource(strings = { "", "G", "-1G", "3GB", "1.G", "3 G", "1e9", "9999999999999" })
   void noSizes(String word) {
     assertThrows(TypeConversionException.class, () -> new Converters.Size().convert(word));
+  }
+
+  @ParameterizedTest
+  @CsvSource({ "90s, 90", "30m, 1800", "1h30m, 5400", "2H, 7200", "1h1s, 3601" })
+  void times(String word, long seconds) {
+    assertEquals(Duration.ofSeconds(seconds), new Converters.Time().convert(word));
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = { "", "30", "0m", "1m1h", "-1s", "1.5h", "m" })
+  void noTimes(String word) {
+    assertThrows(TypeConversionException.class, () -> new Converters.Time().convert(word));
   }
 }

@@ -43,6 +43,7 @@ class DevicesCommandTest {
   private Attar.Result gptq(Object... more) throws IOException, InterruptedException {
     List<Object> line = new ArrayList<>(List.of("quantize", TestModels.SAMPLE, "-t", "Q4_0", "--method", "gptq"));
     line.addAll(TestModels.SHORT_CALIBRATION);
+    line.addAll(TestModels.DOWN_ONLY);
     line.addAll(List.of("-o", folder.resolve("out.gguf"), "--effort", 0, "--no-sequential"));
     line.addAll(List.of(more));
     return run(line.toArray());

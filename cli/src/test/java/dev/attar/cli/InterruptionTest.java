@@ -81,6 +81,7 @@ class InterruptionTest {
   void gptqGoesOnWithWhatWasDone() throws Exception {
     List<Object> line = new ArrayList<>(List.of("quantize", TestModels.SAMPLE, "-t", "Q4_0", "--method", "gptq"));
     line.addAll(TestModels.SHORT_CALIBRATION);
+    line.addAll(TestModels.DOWN_ONLY);
     line.addAll(List.of("--effort", 0, "--sequential", "--quiet"));
     Path expected = folder.resolve("expected.gguf");
     Attar.run(with(line, "-o", expected)).expect(0);

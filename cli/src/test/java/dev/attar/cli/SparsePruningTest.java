@@ -86,7 +86,10 @@ class SparsePruningTest {
   @ParameterizedTest
   @CsvSource({ "magnitude", "wanda", "sparsegpt" })
   void aPatternIsKeptAndAFolderHoldsTheSame(String method) throws IOException {
-    List<Object> text = method.equals("magnitude") ? List.of() : TestModels.SHORT_CALIBRATION;
+    List<Object> text = new ArrayList<>(method.equals("magnitude") ? List.of() : TestModels.SHORT_CALIBRATION);
+    if (method.equals("sparsegpt")) {
+      text.add("--no-sequential");
+    }
     Path file = folder.resolve("out.gguf");
     Object[] options = { "--method", method, "--sparsity", "2:4", "--json", "-o", file };
     Attar.Result result = prune(TestModels.SAMPLE, text, options).expect(0);

@@ -22,8 +22,8 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
 /**
- * Presents a comparison as one HTML file that needs nothing else: styles, scripts, data and the charting library are in it, and its
- * content security policy lets it load nothing.
+ * Presents a comparison, or a training, as one HTML file that needs nothing else: styles, scripts, data and the charting library are in it,
+ * and its content security policy lets it load nothing.
  */
 public final class HtmlReport {
 
@@ -61,7 +61,30 @@ public final class HtmlReport {
    */
   public static void write(Comparison comparison, List<String> findings, Path out, boolean overwrite)
     throws IOException {
-    byte[] page = page(comparison, findings).getBytes(StandardCharsets.UTF_8);
+    SummaryTable table = SummaryTable.of(comparison);
+    write(
+      page(
+        "report",
+        ReportData.title(comparison),
+        MarkdownTable.of(table),
+        ReportData.json(comparison, findings, table)
+      ),
+      out,
+      overwrite
+    );
+  }
+
+  /**
+   * The same for a training.
+   *
+   * @throws IOException likewise
+   */
+  public static void write(TrainingReport training, Path out, boolean overwrite) throws IOException {
+    write(page("training", training.title(), training.markdown(), training.json()), out, overwrite);
+  }
+
+  private static void write(String html, Path out, boolean overwrite) throws IOException {
+    byte[] page = html.getBytes(StandardCharsets.UTF_8);
     Path target = GgufWriter.checkOutput(out, overwrite);
     Path temporary = target.resolveSibling("." + UUID.randomUUID() + ".html.part");
     try {
@@ -92,10 +115,17 @@ public final class HtmlReport {
     }
   }
 
-  private static String page(Comparison comparison, List<String> findings) throws IOException {
-    SummaryTable table = SummaryTable.of(comparison);
+  /**
+   * Puts a page together.
+   *
+   * @param kind the name of its template and of its script
+   * @param title to be escaped
+   * @param summary what is shown without scripts, to be escaped
+   * @param data JSON without {@code <}
+   */
+  private static String page(String kind, String title, String summary, String data) throws IOException {
     String charts = charts();
-    String script = resource("report.js");
+    String script = resource("page.js") + resource(kind + ".js");
     String policy =
       "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; style-src 'unsafe-inline'; " +
       ("script-src '" + digest(charts) + "' '" + digest(script) + "'");
@@ -103,20 +133,20 @@ public final class HtmlReport {
       "policy",
       policy,
       "title",
-      escape(ReportData.title(comparison)),
+      escape(title),
       "style",
       resource("report.css"),
       "summary",
-      escape(MarkdownTable.of(table)),
+      escape(summary),
       "data",
-      ReportData.json(comparison, findings, table),
+      data,
       "charts",
       charts,
       "script",
       script
     );
     // In one pass, so that what looks like a placeholder in a part stays as it is.
-    return PLACEHOLDER.matcher(resource("report.html")).replaceAll(match ->
+    return PLACEHOLDER.matcher(resource(kind + ".html")).replaceAll(match ->
       Matcher.quoteReplacement(parts.get(match.group(1)))
     );
   }

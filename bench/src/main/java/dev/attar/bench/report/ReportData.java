@@ -64,10 +64,15 @@ final class ReportData {
   /** JSON that can stand in a {@code script} element: no {@code <} in it. */
   static String json(Comparison comparison, List<String> findings, SummaryTable table) {
     try {
-      return MAPPER.writeValueAsString(new ReportData(comparison).all(findings, table)).replace("<", "\\u003c");
+      return script(new ReportData(comparison).all(findings, table));
     } catch (JsonProcessingException e) {
       throw new IllegalStateException(e);
     }
+  }
+
+  /** JSON that can stand in a {@code script} element: no {@code <} in it. */
+  static String script(Map<String, Object> data) throws JsonProcessingException {
+    return MAPPER.writeValueAsString(data).replace("<", "\\u003c");
   }
 
   private Map<String, Object> all(List<String> findings, SummaryTable table) {
@@ -90,7 +95,7 @@ final class ReportData {
         .anyMatch(v -> v.tensorErrors().stream().anyMatch(TensorError::weighted))
     );
     all.put("models", comparison.models().stream().map(this::model).toList());
-    all.put("environment", environment());
+    all.put("environment", environment(comparison.environment()));
     all.put("settings", settings());
     all.put("command", comparison.environment().commandLine());
     return all;
@@ -391,8 +396,8 @@ final class ReportData {
     );
   }
 
-  private List<List<String>> environment() {
-    Environment e = comparison.environment();
+  /** Names and values of what was computed with. */
+  static List<List<String>> environment(Environment e) {
     List<List<String>> rows = new ArrayList<>();
     rows.add(List.of("Processor", e.processor() + ", " + Numbers.plural(e.cores(), "core")));
     rows.add(List.of("Memory", Numbers.size(e.memoryBytes())));

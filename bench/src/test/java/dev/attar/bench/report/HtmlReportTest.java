@@ -9,13 +9,18 @@ import com.fasterxml.jackson.databind.JsonNode;
 import dev.attar.bench.Comparison;
 import dev.attar.bench.report.Chromium.Page;
 import dev.attar.bench.report.Chromium.View;
+import dev.attar.bench.report.TrainingReport.Curve;
+import dev.attar.bench.report.TrainingReport.Level;
+import dev.attar.bench.report.TrainingReport.Point;
 import java.io.IOException;
 import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterAll;
@@ -304,9 +309,51 @@ class HtmlReportTest {
   }
 
   /** Opens the report of a comparison, waits for its charts and checks what holds for every report. */
+  @Test
+  void showsATraining() throws IOException {
+    List<Point> steps = new ArrayList<>();
+    for (int step = 1; step <= 5000; step++) {
+      steps.add(new Point(step, 2 + 100.0 / step));
+    }
+    steps.add(new Point(5001, Double.NaN));
+    List<Point> validations = List.of(new Point(0, 90), new Point(2500, 2.5), new Point(5000, 2.25));
+    TrainingReport training = new TrainingReport(
+      HOSTILE,
+      List.of(HOSTILE, "5000 steps"),
+      List.of(HOSTILE),
+      List.of(List.of("", "Perplexity"), List.of("Teacher | a", "2.0"), List.of(HOSTILE, "2.25")),
+      List.of(
+        new Curve("Perplexity", "of the text", "perplexity", steps, validations, Optional.of(new Level(HOSTILE, 2))),
+        new Curve("Loss", "", "loss", List.of(new Point(1, 0.5)), List.of(), Optional.empty()),
+        new Curve("Nothing", "", "nothing", List.of(new Point(1, Double.NaN)), List.of(), Optional.empty())
+      ),
+      List.of(List.of("Batch", "16")),
+      Comparisons.of(1).environment()
+    );
+    Path file = folder.resolve("training.html");
+    HtmlReport.write(training, file, false);
+    assertThrows(FileAlreadyExistsException.class, () -> HtmlReport.write(training, file, false));
+    try (Page page = open(file, View.PHONE)) {
+      assertEquals(2, page.evaluate("attarReport.expected.length").asInt());
+      assertTrue(page.evaluate("window.harm === undefined && document.images.length === 0").asBoolean());
+      String label = page.evaluate("document.getElementById('curve-0').ariaLabel").asText();
+      assertEquals("Perplexity: perplexity from 90.0 to 2.25 over 5000 steps.", label);
+      assertEquals(390, page.evaluate("document.documentElement.scrollWidth").asInt(), "nothing sticks out");
+      page.evaluate("document.getElementById('copy-table').click()");
+      page.waitFor("document.getElementById('copy-table').textContent === 'Copied'");
+      String copied = page.evaluate("navigator.clipboard.readText()").asText();
+      assertTrue(copied.startsWith("|  | Perplexity |\n| --- | --- |\n| Teacher \\| a | 2.0 |\n"), copied);
+      assertSound(page);
+    }
+  }
+
   private Page open(Comparison comparison, View view) throws IOException {
     Path file = folder.resolve("report.html");
     HtmlReport.write(comparison, file, true);
+    return open(file, view);
+  }
+
+  private Page open(Path file, View view) throws IOException {
     Page page = browser.open(file, view);
     page.waitFor("attarReport.drawn.length === attarReport.expected.length");
     assertSound(page);
